@@ -1,0 +1,43 @@
+# `make help` lists the targets. Everything is built and installed inside this folder.
+PYTHON ?= python3
+export PYTHON
+export CARGO_TARGET_DIR = $(CURDIR)/target
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint build wheel pythons clean
+
+help: ## show this list
+	@echo 'make TARGET [PYTHON=python3.13]'
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do \
+		printf '  %-9s %s\n' "$$name" "$$text"; done
+
+run: build ## run the textbook examples on mioloop; or SCRIPT=path [ARGS='...'], your own script
+ifdef SCRIPT
+	@.venv/bin/python -m mioloop '$(SCRIPT)' $(ARGS)
+else
+	@.venv/bin/python scripts/run_examples.py
+endif
+
+test: ## all that CI checks, on every Python found; STAGES='lint rust' PYTHONS='3.11' for a part
+	@scripts/setup dev build
+	@.venv/bin/python scripts/check.py --stages '$(STAGES)' --pythons '$(PYTHONS)'
+
+check: test ## the same as test
+
+lint: ## formatting, lints, types and layers only
+	@$(MAKE) --no-print-directory test STAGES=lint
+
+build: ## build the extension in release mode into .venv
+	@scripts/setup build build
+
+wheel: build ## build a wheel into dist/
+	@.venv/bin/maturin build --release --interpreter .venv/bin/python --out dist
+
+pythons: ## install CPython 3.14, 3.15 and their debug builds (Debian, root); list what tests use
+	@scripts/install-pythons
+	@$(PYTHON) scripts/pythons.py
+
+clean: ## remove everything that was built
+	rm -rf target dist .venv .venvs .mypy_cache .pytest_cache .ruff_cache
+	rm -f python/mioloop/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,22 @@
+//! The parts of mioloop that need no Python object: time, timers, the
+//! cross-thread queue and the operating system's readiness queue.
+//!
+//! The extension crate builds the event loop out of these; each is generic
+//! over what it carries, is tested by `cargo test` without an interpreter, and
+//! contains no `unsafe`. Nothing here runs callbacks, prints, panics on what
+//! the operating system answers, or knows that Python exists.
+//!
+//! | Module | What it is |
+//! |---|---|
+//! | [`clock`] | monotonic nanoseconds, and how a float of seconds becomes a deadline |
+//! | [`timers`] | the deadline queue: O(1) cancel, first in first out among equals |
+//! | [`inbox`] | work pushed by other threads, and whether they must wake the loop |
+//! | [`poller`] | readiness of descriptors, wake-ups, precise waits |
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod inbox;
+pub mod poller;
+pub mod timers;

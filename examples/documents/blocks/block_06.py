@@ -1,0 +1,1 @@
+asycio.create_task(coro)

@@ -1,0 +1,122 @@
+# What the extension module gives to the Python layer and to type checkers.
+#
+# The classes are asyncio's own by inheritance, so only what they add or what Python code
+# here calls is spelled out. `mioloop.Loop` is the documented face of `Loop`; nobody else
+# makes one. `stubtest mioloop._native` compares this file with the extension.
+
+import asyncio
+import sys
+from asyncio import _CoroutineLike
+from asyncio.events import _TaskFactory
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, TypeVar, final
+
+from _typeshed import FileDescriptorLike
+from typing_extensions import Self, TypeVarTuple, Unpack
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+_Ts = TypeVarTuple("_Ts")
+
+class Loop:
+    slow_callback_duration: float
+    @property
+    def native_tasks(self) -> bool: ...
+    @property
+    def _thread_id(self) -> int | None: ...
+    def __new__(cls, native_tasks: bool | None = None) -> Self: ...
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle: ...
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle: ...
+    def time(self) -> float: ...
+    def create_future(self) -> asyncio.Future[Any]: ...
+    if sys.version_info >= (3, 14):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+            **kwargs: Any,
+        ) -> asyncio.Task[_T]: ...
+    elif sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]: ...
+    elif sys.version_info >= (3, 11):
+        def create_task(
+            self,
+            coro: _CoroutineLike[_T],
+            *,
+            name: str | None = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self, coro: _CoroutineLike[_T], *, name: str | None = None
+        ) -> asyncio.Task[_T]: ...
+
+    def set_task_factory(self, factory: _TaskFactory | None) -> None: ...
+    def get_task_factory(self) -> _TaskFactory | None: ...
+    def stop(self) -> None: ...
+    def is_running(self) -> bool: ...
+    def is_closed(self) -> bool: ...
+    def get_debug(self) -> bool: ...
+    def set_debug(self, enabled: bool) -> None: ...
+    def add_reader(
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[Unpack[_Ts]], Any],
+        *args: Unpack[_Ts],
+    ) -> None: ...
+    def remove_reader(self, fd: FileDescriptorLike) -> bool: ...
+    def add_writer(
+        self,
+        fd: FileDescriptorLike,
+        callback: Callable[[Unpack[_Ts]], Any],
+        *args: Unpack[_Ts],
+    ) -> None: ...
+    def remove_writer(self, fd: FileDescriptorLike) -> bool: ...
+    def _check_closed(self) -> None: ...
+    def _check_running(self) -> None: ...
+    def _run(self) -> None: ...
+    def _close(self) -> None: ...
+
+class Future(asyncio.Future[_T]): ...
+class Task(asyncio.Task[_T_co]): ...
+class Handle(asyncio.Handle): ...
+class TimerHandle(asyncio.TimerHandle): ...
+
+if sys.version_info >= (3, 14):
+    @final
+    class ThreadSafeHandle(asyncio.Handle): ...

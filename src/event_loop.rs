@@ -1,0 +1,326 @@
+//! `_native.Loop`: what Python calls on a loop. Each method checks its arguments and calls one module.
+//!
+//! Methods that run per callback or per task are in a table of fast methods; the rest are PyO3's. Everything that runs
+//! once per loop or per failure is Python, in `python/mioloop/_loop.py`.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyType};
+
+use crate::handle::{self, Callback, ThreadSafeHandle};
+use crate::py::call::Arguments;
+use crate::py::class::This;
+use crate::py::compat;
+use crate::py::errors::Error;
+use crate::py::method::{Args, Method, Reply, add_methods, same_name, unexpected_keyword};
+use crate::py::names::names;
+use crate::py::object::Owned;
+use crate::runtime::{Runtime, cycle};
+use crate::timer_handle::{self, When};
+use crate::{future, readers, task};
+
+/// Adds the fast methods. Called once, at import.
+pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
+    let methods = vec![
+        Method::fast(
+            c"call_soon",
+            c"call_soon($self, callback, /, *args, context=None)\n--\n\nCalls callback(*args) in the next turn.",
+            call_soon,
+        ),
+        Method::fast(
+            c"call_soon_threadsafe",
+            c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nAs call_soon, from any thread.",
+            call_soon_threadsafe,
+        ),
+        Method::fast(
+            c"call_later",
+            c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nCalls callback(*args) after delay seconds.",
+            call_later,
+        ),
+        Method::fast(
+            c"call_at",
+            c"call_at($self, when, callback, /, *args, context=None)\n--\n\nCalls callback(*args) at loop.time() == when.",
+            call_at,
+        ),
+        Method::no_args(c"time", c"Seconds of the monotonic clock.", time),
+        Method::no_args(c"create_future", c"A new future of this loop.", create_future),
+        Method::fast(
+            c"create_task",
+            c"create_task($self, coro, /, **kwargs)\n--\n\nSchedules a coroutine; returns its task.",
+            create_task,
+        ),
+        Method::fast(
+            c"add_reader",
+            c"add_reader($self, fd, callback, /, *args)\n--\n\nCalls callback(*args) whenever fd can be read.",
+            readers::add_reader,
+        ),
+        Method::fast(
+            c"add_writer",
+            c"add_writer($self, fd, callback, /, *args)\n--\n\nCalls callback(*args) whenever fd can be written.",
+            readers::add_writer,
+        ),
+        Method::one_arg(c"remove_reader", c"Stops watching fd for reading; was it watched?", readers::remove_reader),
+        Method::one_arg(c"remove_writer", c"Stops watching fd for writing; was it watched?", readers::remove_writer),
+    ];
+    add_methods::<Runtime>(py, methods)
+}
+
+type Loop<'a, 'py> = This<'a, 'py, Runtime>;
+
+/// Callback, arguments and context of `method(..., callback, *args, context=None)`.
+#[inline]
+fn callback<'a, 'py>(
+    loop_: Loop<'_, 'py>,
+    args: Args<'a, 'py>,
+    at: usize,
+    method: &str,
+) -> PyResult<Callback<'a, 'py>> {
+    let function = args.required(method, at, "callback")?;
+    let context = args.only_keyword(method, &names(args.py()).context)?;
+    if loop_.is_debug() {
+        compat::check_callback(function, method)?;
+    }
+    Ok(Callback { function, arguments: Arguments::tail_of(args, at + 1), context })
+}
+
+fn call_soon<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    loop_.check_call()?;
+    let callback = callback(loop_, args, 0, "call_soon")?;
+    handle::call_soon(loop_, callback)
+}
+
+fn call_soon_threadsafe<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    loop_.check_closed()?;
+    let callback = callback(loop_, args, 0, "call_soon_threadsafe")?;
+    let (handle, work) = if compat::HAS_THREAD_SAFE_HANDLE {
+        handle::work::<ThreadSafeHandle>(loop_, callback)?
+    } else {
+        handle::work::<handle::Handle>(loop_, callback)?
+    };
+    loop_.enqueue(loop_.py(), work);
+    Ok(handle)
+}
+
+fn call_later<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    let delay = args.required("call_later", 0, "delay")?;
+    if delay.is_none() {
+        return Err(Error::Type("delay must not be None".to_owned()).into());
+    }
+    loop_.check_call()?;
+    let when = match plain_seconds(delay) {
+        Some(delay) => When { seconds: loop_.time() + delay, object: None },
+        // Other numbers are added as Python adds them.
+        None => when(PyFloat::new(loop_.py(), loop_.time()).add(delay)?.as_borrowed())?,
+    };
+    let callback = callback(loop_, args, 1, "call_later")?;
+    timer_handle::call_at(loop_, when, callback)
+}
+
+fn call_at<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    let at = args.required("call_at", 0, "when")?;
+    if at.is_none() {
+        return Err(Error::Type("when cannot be None".to_owned()).into());
+    }
+    loop_.check_call()?;
+    let callback = callback(loop_, args, 1, "call_at")?;
+    timer_handle::call_at(loop_, when(at)?, callback)
+}
+
+/// A plain float or int, the usual cases.
+#[inline]
+fn plain_seconds(number: Borrowed<'_, '_, PyAny>) -> Option<f64> {
+    if let Ok(number) = number.cast_exact::<PyFloat>() {
+        return Some(number.value());
+    }
+    number.cast_exact::<PyInt>().ok().and_then(|number| number.extract().ok())
+}
+
+/// `TimerHandle.when()` answers with the caller's own object where it is no plain float.
+fn when(number: Borrowed<'_, '_, PyAny>) -> PyResult<When> {
+    if let Ok(number) = number.cast_exact::<PyFloat>() {
+        return Ok(When { seconds: number.value(), object: None });
+    }
+    Ok(When { seconds: number.extract()?, object: Some(Owned::of(number)) })
+}
+
+fn time<'py>(loop_: Loop<'_, 'py>) -> Reply<'py> {
+    Ok(PyFloat::new(loop_.py(), loop_.time()).into_any())
+}
+
+fn create_future<'py>(loop_: Loop<'_, 'py>) -> Reply<'py> {
+    if loop_.native_tasks {
+        return future::create(loop_);
+    }
+    let keywords = PyDict::new(loop_.py());
+    keywords.set_item(&names(loop_.py()).loop_, loop_.object())?;
+    names(loop_.py()).future_class.bind(loop_.py()).call((), Some(&keywords))
+}
+
+fn create_task<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    let py = loop_.py();
+    let names = names(py);
+    let mut options = task::Options {
+        coroutine: args.required("create_task", 0, "coro")?,
+        name: None,
+        context: None,
+        eager_start: false,
+    };
+    loop_.check_call()?;
+    let factory = loop_.settings.open(py).task_factory.is_some();
+    if factory || !loop_.native_tasks || args.len() > 1 {
+        return create_task_as_asyncio(loop_, args);
+    }
+    for (name, value) in args.keywords() {
+        let given = (!value.is_none()).then_some(value);
+        if same_name(name, &names.name)? {
+            options.name = given;
+        } else if same_name(name, &names.context)? && compat::CREATE_TASK_HAS_CONTEXT {
+            options.context = given;
+        } else if same_name(name, &names.eager_start)? && compat::CREATE_TASK_PASSES_KEYWORDS {
+            options.eager_start = value.is_truthy()?;
+        } else {
+            let method = if compat::CREATE_TASK_PASSES_KEYWORDS { "Task" } else { "create_task" };
+            return Err(unexpected_keyword(method, name));
+        }
+    }
+    task::create(loop_, &options)
+}
+
+/// With a task factory or stock tasks: the running version's own `create_task`, whose contract with factories changed
+/// from version to version.
+#[cold]
+fn create_task_as_asyncio<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    let py = loop_.py();
+    let method = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?.getattr("create_task")?;
+    let mut positional = vec![loop_.object().to_owned()];
+    positional.extend(args.tail(0).map(|value| value.to_owned()));
+    let keywords = PyDict::new(py);
+    for (name, value) in args.keywords() {
+        keywords.set_item(name, value)?;
+    }
+    method.call(pyo3::types::PyTuple::new(py, positional)?, Some(&keywords))
+}
+
+#[pymethods]
+impl Runtime {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*, native_tasks = None))]
+    fn __new__(cls: &Bound<'_, PyType>, native_tasks: Option<bool>) -> PyResult<Self> {
+        let native_tasks =
+            native_tasks.unwrap_or_else(|| std::env::var_os("MIOLOOP_NATIVE_TASKS").is_none_or(|value| value != "0"));
+        let own = cls.py().get_type::<Runtime>();
+        let direct = cls.getattr("call_soon")?.is(&own.getattr("call_soon")?);
+        Ok(Runtime::new(native_tasks, direct).map_err(Error::Io)?)
+    }
+
+    /// Makes tasks and futures of this package rather than asyncio's own.
+    #[getter]
+    fn native_tasks(&self) -> bool {
+        self.native_tasks
+    }
+
+    /// Ends `run_forever` after the current turn.
+    fn stop(&self) {
+        self.shared.stopping.store(true, Relaxed);
+    }
+
+    #[pyo3(name = "is_running")]
+    fn py_is_running(&self) -> bool {
+        self.is_running()
+    }
+
+    #[pyo3(name = "is_closed")]
+    fn py_is_closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    fn get_debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[pyo3(name = "set_debug")]
+    fn py_set_debug(&self, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_debug(enabled.is_truthy()?);
+        Ok(())
+    }
+
+    /// Debug mode warns of callbacks that take longer: seconds.
+    #[getter]
+    fn get_slow_callback_duration(&self, py: Python<'_>) -> f64 {
+        self.settings.open(py).slow_callback_duration
+    }
+
+    #[setter]
+    fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
+        self.settings.open(py).slow_callback_duration = seconds;
+    }
+
+    #[getter]
+    fn _task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.settings.open(py).task_factory.as_ref().map(|factory| factory.as_py().clone_ref(py))
+    }
+
+    fn get_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self._task_factory(py)
+    }
+
+    /// Raises TypeError unless factory is callable or None.
+    fn set_task_factory(&self, factory: Option<Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<()> {
+        if factory.as_ref().is_some_and(|factory| !factory.is_callable()) {
+            return Err(PyTypeError::new_err("task factory must be a callable or None"));
+        }
+        let old = std::mem::replace(&mut self.settings.open(py).task_factory, factory.map(Owned::new));
+        drop(old);
+        Ok(())
+    }
+
+    #[getter]
+    fn _thread_id(&self) -> Option<u64> {
+        Some(self.shared.thread_id.load(Relaxed)).filter(|id| *id != 0)
+    }
+
+    #[pyo3(name = "_check_closed")]
+    fn py_check_closed(&self) -> PyResult<()> {
+        Ok(self.check_closed()?)
+    }
+
+    fn _check_running(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_running() {
+            return Err(Error::AlreadyRunning.into());
+        }
+        if !py.import("asyncio.events")?.call_method0("_get_running_loop")?.is_none() {
+            return Err(Error::OtherLoopRunning.into());
+        }
+        Ok(())
+    }
+
+    /// Runs turns until `stop()`. `run_forever` surrounds it with what asyncio sets up.
+    fn _run(this: &Bound<'_, Self>) -> PyResult<()> {
+        cycle::run(This::new(this.as_any().as_borrowed(), this.get()))
+    }
+
+    /// Gives up queued work and descriptors.
+    fn _close(&self, py: Python<'_>) {
+        drop(self.close(py));
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let mut result = Ok(());
+        self.visit(|object| {
+            if result.is_ok() {
+                result = visit.call(object.as_py());
+            }
+        });
+        result
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        drop(self.close(py));
+        let factory = self.settings.open(py).task_factory.take();
+        drop(factory);
+    }
+}

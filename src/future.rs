@@ -1,0 +1,569 @@
+//! `Future`: a result cell with callbacks that is its own await-iterator.
+//!
+//! `FutureState` is the state that futures and tasks share; `AnyFuture` is either of them seen as a future, and carries
+//! the behaviour of asyncio's `Future`. The methods that Python calls are in `future/methods.rs`. On one of our loops
+//! callbacks go straight into its queue; on any other through its `call_soon`.
+
+pub(crate) mod methods;
+
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+
+use crate::handle::{self, Handle};
+use crate::py::call::Arguments;
+use crate::py::cell::LoopCell;
+use crate::py::class::{Class, Fields, Stop, This, Visit};
+use crate::py::compat;
+use crate::py::errors::Error;
+use crate::py::method::Receiver;
+use crate::py::names::{self, names};
+use crate::py::object::Owned;
+use crate::runtime::Runtime;
+use crate::runtime::ready::Ready;
+
+/// A native class that behaves as a future.
+pub(crate) trait FutureLike: Fields {
+    const IS_TASK: bool;
+    fn future(&self) -> &LoopCell<FutureState>;
+}
+
+/// `mioloop.Future`.
+pub(crate) struct Future {
+    state: LoopCell<FutureState>,
+}
+
+static FUTURE: Class = Class::new();
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Pending,
+    Cancelled,
+    Finished,
+}
+
+/// Loop thread only, like every future of asyncio.
+pub(crate) struct FutureState {
+    /// None until `__init__` ran.
+    loop_: Option<LoopLink>,
+    pub(crate) status: Status,
+    /// `_asyncio_future_blocking`: yielded by an `await`, not yet seen by a task.
+    pub(crate) blocking: bool,
+    /// An exception that nobody has asked for yet.
+    pub(crate) log_traceback: bool,
+    result: Option<Owned>,
+    exception: Option<Owned>,
+    exception_traceback: Option<Owned>,
+    /// Most futures have one callback: it needs no list.
+    first: Option<Callback>,
+    rest: Vec<Callback>,
+    pub(crate) cancel_message: Option<Owned>,
+    /// The CancelledError that ended a task: handed out to the first who asks.
+    pub(crate) cancelled_error: Option<Owned>,
+    source_traceback: Option<Owned>,
+}
+
+/// A future's loop.
+struct LoopLink {
+    object: Owned,
+    /// One of ours, and no subclass has a say in `call_soon`.
+    direct: bool,
+}
+
+/// What to do when a future is done.
+pub(crate) enum Callback {
+    /// Work for the future's own loop: a task to wake.
+    Wake(Ready),
+    Call { function: Owned, context: Owned },
+}
+
+impl FutureState {
+    pub(crate) const fn new() -> Self {
+        FutureState {
+            loop_: None,
+            status: Status::Pending,
+            blocking: false,
+            log_traceback: false,
+            result: None,
+            exception: None,
+            exception_traceback: None,
+            first: None,
+            rest: Vec::new(),
+            cancel_message: None,
+            cancelled_error: None,
+            source_traceback: None,
+        }
+    }
+
+    /// The state of a new future on one of our loops.
+    pub(crate) fn on(loop_: This<'_, '_, Runtime>) -> PyResult<Self> {
+        let mut state = FutureState::new();
+        state.loop_ = Some(LoopLink { object: loop_.owned(), direct: loop_.direct });
+        if loop_.is_debug() {
+            state.source_traceback = Some(Owned::new(names::extract_stack(loop_.py())?));
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        if let Some(link) = &self.loop_ {
+            visit.object(&link.object)?;
+        }
+        let fields = [
+            &self.result,
+            &self.exception,
+            &self.exception_traceback,
+            &self.cancel_message,
+            &self.cancelled_error,
+            &self.source_traceback,
+        ];
+        fields.into_iter().try_for_each(|field| visit.option(field))?;
+        self.first.iter().chain(&self.rest).try_for_each(|callback| match callback {
+            Callback::Wake(work) => visit.object(&work.object),
+            Callback::Call { function, context } => visit.object(function).and_then(|()| visit.object(context)),
+        })
+    }
+
+    pub(crate) fn take_references(&mut self) -> Vec<Owned> {
+        let fields = [
+            self.loop_.take().map(|link| link.object),
+            self.result.take(),
+            self.exception.take(),
+            self.exception_traceback.take(),
+            self.cancel_message.take(),
+            self.cancelled_error.take(),
+            self.source_traceback.take(),
+        ];
+        let mut taken: Vec<Owned> = fields.into_iter().flatten().collect();
+        for callback in self.take_callbacks() {
+            match callback {
+                Callback::Wake(work) => taken.push(work.object),
+                Callback::Call { function, context } => taken.extend([function, context]),
+            }
+        }
+        taken
+    }
+
+    fn take_callbacks(&mut self) -> impl Iterator<Item = Callback> + use<> {
+        self.first.take().into_iter().chain(std::mem::take(&mut self.rest))
+    }
+
+    fn push_callback(&mut self, callback: Callback) {
+        if self.first.is_none() && self.rest.is_empty() {
+            self.first = Some(callback);
+        } else {
+            self.rest.push(callback);
+        }
+    }
+}
+
+impl Fields for Future {
+    const FINALIZES: bool = true;
+
+    fn class() -> &'static Class {
+        &FUTURE
+    }
+    fn empty() -> Option<Self> {
+        Some(Future { state: LoopCell::new(FutureState::new()) })
+    }
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        self.state.peek().map_or(Ok(()), |state| state.visit(visit))
+    }
+    fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
+        self.state.open(py).take_references()
+    }
+    fn finalize(this: This<'_, '_, Self>) {
+        AnyFuture::from(this).report_unretrieved();
+    }
+}
+
+impl FutureLike for Future {
+    const IS_TASK: bool = false;
+    fn future(&self) -> &LoopCell<FutureState> {
+        &self.state
+    }
+}
+
+/// `loop.create_future()`.
+pub(crate) fn create<'py>(loop_: This<'_, 'py, Runtime>) -> PyResult<Bound<'py, PyAny>> {
+    crate::py::class::create(loop_.py(), Future { state: LoopCell::new(FutureState::on(loop_)?) })
+}
+
+/// How a future ended.
+pub(crate) enum Outcome<'py> {
+    Value(Bound<'py, PyAny>),
+    /// The exception, or the CancelledError.
+    Exception(Bound<'py, PyAny>),
+    Pending,
+}
+
+impl<'py> Outcome<'py> {
+    pub(crate) fn into_result(self) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Outcome::Value(value) => Ok(value),
+            Outcome::Exception(exception) => Err(PyErr::from_value(exception)),
+            Outcome::Pending => Err(Error::InvalidState("Result is not set.").into()),
+        }
+    }
+}
+
+/// What came of awaiting a future.
+pub(crate) enum Awaited {
+    /// The callback is registered, or queued already.
+    Waiting,
+    OtherLoop,
+    /// It was yielded by a plain `yield`.
+    NotBlocking,
+}
+
+/// A native future or task, seen as a future.
+pub(crate) struct AnyFuture<'a, 'py> {
+    object: Borrowed<'a, 'py, PyAny>,
+    state: &'a LoopCell<FutureState>,
+}
+
+impl Clone for AnyFuture<'_, '_> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl Copy for AnyFuture<'_, '_> {}
+
+impl<'a, 'py, T: FutureLike> From<This<'a, 'py, T>> for AnyFuture<'a, 'py> {
+    fn from(this: This<'a, 'py, T>) -> Self {
+        AnyFuture { object: this.object(), state: this.fields().future() }
+    }
+}
+
+impl<'a, 'py> AnyFuture<'a, 'py> {
+    pub(crate) fn py(self) -> Python<'py> {
+        self.object.py()
+    }
+
+    pub(crate) fn state(self) -> &'a LoopCell<FutureState> {
+        self.state
+    }
+
+    /// `__init__`: gives the future its loop.
+    pub(crate) fn attach(self, loop_: Option<Bound<'py, PyAny>>) -> PyResult<()> {
+        let py = self.py();
+        let loop_ = match loop_ {
+            Some(loop_) => loop_,
+            None => compat::default_loop(py)?,
+        };
+        let mut fresh = FutureState::new();
+        let (direct, debug) = match Runtime::receive(loop_.as_borrowed()) {
+            Some(runtime) => (runtime.direct, runtime.is_debug()),
+            None => (false, loop_.call_method0(&names(py).get_debug)?.is_truthy()?),
+        };
+        if debug {
+            fresh.source_traceback = Some(Owned::new(names::extract_stack(py)?));
+        }
+        fresh.loop_ = Some(LoopLink { object: Owned::new(loop_), direct });
+        let mut state = self.state.open(py);
+        if compat::INIT_ONCE && state.loop_.is_some() {
+            let class = self.object.get_type().fully_qualified_name()?;
+            drop(state);
+            return Err(Error::Runtime(format!("{class} object is already initialized")).into());
+        }
+        let old = std::mem::replace(&mut *state, fresh);
+        drop(state);
+        drop(old);
+        Ok(())
+    }
+
+    fn class_name(self) -> String {
+        self.object.get_type().name().map_or_else(|_| String::from("Future"), |name| name.to_string())
+    }
+
+    /// The loop, or the error of an object whose `__init__` never ran.
+    pub(crate) fn loop_object(self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let state = self.state.open(py);
+        let link = state.loop_.as_ref().map(|link| link.object.clone_ref(py));
+        drop(state);
+        link.map(|object| object.into_bound(py)).ok_or_else(|| Error::Uninitialized("Future").into())
+    }
+
+    pub(crate) fn is_initialized(self) -> bool {
+        self.state.open(self.py()).loop_.is_some()
+    }
+
+    pub(crate) fn is_pending(self) -> bool {
+        self.state.open(self.py()).status == Status::Pending
+    }
+
+    pub(crate) fn set_result(self, value: Borrowed<'_, 'py, PyAny>) -> PyResult<()> {
+        let value = Owned::of(value);
+        let mut state = self.state.open(self.py());
+        if state.status != Status::Pending {
+            drop(state);
+            return Err(Error::InvalidState("invalid state").into());
+        }
+        state.status = Status::Finished;
+        state.result = Some(value);
+        drop(state);
+        self.schedule_callbacks()
+    }
+
+    /// `exception`: an instance, or a class to call.
+    pub(crate) fn set_exception(self, exception: Borrowed<'_, 'py, PyAny>) -> PyResult<()> {
+        let py = self.py();
+        if !self.is_pending() {
+            return Err(Error::InvalidState("invalid state").into());
+        }
+        let mut value = exception.to_owned();
+        if let Ok(class) = exception.cast::<PyType>()
+            && class.is_subclass_of::<PyBaseException>()?
+        {
+            value = exception.call0()?;
+        }
+        if !value.is_instance_of::<PyBaseException>() {
+            return Err(Error::Type("invalid exception object".to_owned()).into());
+        }
+        if value.is_instance_of::<PyStopIteration>() {
+            value = compat::stop_iteration_in_future(&value)?;
+        }
+        let traceback = PyErr::from_value(value.clone()).traceback(py).map(|tb| Owned::new(tb.into_any()));
+        let mut state = self.state.open(py);
+        if state.status != Status::Pending {
+            drop(state);
+            return Err(Error::InvalidState("invalid state").into());
+        }
+        state.status = Status::Finished;
+        state.log_traceback = true;
+        state.exception = Some(Owned::new(value));
+        state.exception_traceback = traceback;
+        drop(state);
+        self.schedule_callbacks()
+    }
+
+    /// False if it is done already.
+    pub(crate) fn cancel(self, message: Option<Owned>) -> PyResult<bool> {
+        let mut state = self.state.open(self.py());
+        state.log_traceback = false;
+        if state.status != Status::Pending {
+            drop(state);
+            drop(message);
+            return Ok(false);
+        }
+        state.status = Status::Cancelled;
+        let old = std::mem::replace(&mut state.cancel_message, message);
+        drop(state);
+        drop(old);
+        self.schedule_callbacks().map(|()| true)
+    }
+
+    /// What `await` gives; marks an exception as retrieved.
+    pub(crate) fn outcome(self) -> PyResult<Outcome<'py>> {
+        let py = self.py();
+        let mut state = self.state.open(py);
+        match state.status {
+            Status::Pending => Ok(Outcome::Pending),
+            Status::Cancelled => {
+                drop(state);
+                self.make_cancelled_error().map(Outcome::Exception)
+            }
+            Status::Finished => {
+                state.log_traceback = false;
+                if let Some(exception) = &state.exception {
+                    let exception = exception.clone_ref(py);
+                    let traceback = state.exception_traceback.take();
+                    drop(state);
+                    let exception = exception.into_bound(py);
+                    let traceback = traceback.map(|traceback| traceback.into_bound(py));
+                    exception.setattr("__traceback__", traceback)?;
+                    return Ok(Outcome::Exception(exception));
+                }
+                let value = state.result.as_ref().map(|value| value.clone_ref(py));
+                drop(state);
+                Ok(Outcome::Value(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py))))
+            }
+        }
+    }
+
+    /// `result()`: raises what `set_exception` was given.
+    pub(crate) fn result(self) -> PyResult<Bound<'py, PyAny>> {
+        self.outcome()?.into_result()
+    }
+
+    /// `exception()`.
+    pub(crate) fn exception(self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let mut state = self.state.open(py);
+        match state.status {
+            Status::Pending => {
+                drop(state);
+                Err(Error::InvalidState("Exception is not set.").into())
+            }
+            Status::Cancelled => {
+                drop(state);
+                Err(PyErr::from_value(self.make_cancelled_error()?))
+            }
+            Status::Finished => {
+                state.log_traceback = false;
+                let exception = state.exception.as_ref().map(|exception| exception.clone_ref(py));
+                drop(state);
+                Ok(exception.map_or_else(|| py.None().into_bound(py), |exception| exception.into_bound(py)))
+            }
+        }
+    }
+
+    /// `_make_cancelled_error()`: the error that ended the task, once, or a new one with the message of `cancel()`.
+    pub(crate) fn make_cancelled_error(self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let mut state = self.state.open(py);
+        let kept = state.cancelled_error.take();
+        let message = state.cancel_message.as_ref().map(|message| message.clone_ref(py));
+        drop(state);
+        match kept {
+            Some(kept) if compat::CANCELLED_ERROR_IS_KEPT => return Ok(kept.into_bound(py)),
+            kept => {
+                let class = names(py).cancelled_error.bind(py);
+                let error = match message.map(|message| message.into_bound(py)).filter(|message| !message.is_none()) {
+                    Some(message) => class.call1((message,))?,
+                    None => class.call0()?,
+                };
+                if let Some(kept) = kept {
+                    error.setattr("__context__", kept.bind(py))?;
+                }
+                Ok(error)
+            }
+        }
+    }
+
+    /// Adds a callback, or queues it at once if the future is done.
+    pub(crate) fn add_callback(self, callback: Callback) -> PyResult<()> {
+        let mut state = self.state.open(self.py());
+        if state.status == Status::Pending {
+            state.push_callback(callback);
+            return Ok(());
+        }
+        drop(state);
+        self.schedule(callback)
+    }
+
+    /// A task on `loop_` was handed this future by an `await`: wakes it when the future is done.
+    pub(crate) fn await_by(self, loop_: &Bound<'py, PyAny>, wake: Callback) -> PyResult<Awaited> {
+        let mut state = self.state.open(self.py());
+        let refused = match &state.loop_ {
+            Some(link) if !link.object.is(loop_) => Some(Awaited::OtherLoop),
+            _ if !state.blocking => Some(Awaited::NotBlocking),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            drop(state);
+            drop(wake);
+            return Ok(refused);
+        }
+        state.blocking = false;
+        if state.status == Status::Pending {
+            state.push_callback(wake);
+            return Ok(Awaited::Waiting);
+        }
+        drop(state);
+        self.schedule(wake).map(|()| Awaited::Waiting)
+    }
+
+    fn schedule_callbacks(self) -> PyResult<()> {
+        let mut state = self.state.open(self.py());
+        let first = state.first.take();
+        let rest = std::mem::take(&mut state.rest);
+        drop(state);
+        if let Some(callback) = first {
+            self.schedule(callback)?;
+        }
+        rest.into_iter().try_for_each(|callback| self.schedule(callback))
+    }
+
+    fn schedule(self, callback: Callback) -> PyResult<()> {
+        let py = self.py();
+        let state = self.state.open(py);
+        let Some(link) = &state.loop_ else {
+            drop(state);
+            return Err(Error::Uninitialized("Future").into());
+        };
+        let (loop_, direct) = (link.object.clone_ref(py), link.direct);
+        drop(state);
+        let loop_ = loop_.bind(py);
+        match (callback, Runtime::receive(loop_.as_borrowed())) {
+            (Callback::Wake(work), Some(runtime)) => Ok(runtime.schedule(py, work)?),
+            (Callback::Wake(_), None) => Err(Error::Uninitialized("Future").into()),
+            (Callback::Call { function, context }, Some(runtime)) if direct => {
+                runtime.check_call()?;
+                let callback = handle::Callback {
+                    function: function.borrow(py),
+                    arguments: Arguments::one(Owned::of(self.object)),
+                    context: Some(context.borrow(py)),
+                };
+                let (_, work) = handle::work::<Handle>(runtime, callback)?;
+                runtime.enqueue(py, work);
+                Ok(())
+            }
+            (Callback::Call { function, context }, _) => {
+                call_soon(loop_, function.bind(py), Some(self.object), context.bind(py))
+            }
+        }
+    }
+
+    /// `__del__`: an exception that nobody asked for goes to the loop's exception handler.
+    pub(crate) fn report_unretrieved(self) {
+        let py = self.py();
+        let mut state = self.state.open(py);
+        if !std::mem::take(&mut state.log_traceback) {
+            return;
+        }
+        let exception = state.exception.as_ref().map(|exception| exception.clone_ref(py));
+        drop(state);
+        let message = format!("{} exception was never retrieved", self.class_name());
+        let exception = exception.map(|exception| exception.into_bound(py));
+        self.call_exception_handler(&message, &names(py).future, exception);
+    }
+
+    /// Tells the loop's exception handler about this object; there is nobody left to raise to.
+    pub(crate) fn call_exception_handler(
+        self,
+        message: &str,
+        role: &Py<pyo3::types::PyString>,
+        exception: Option<Bound<'py, PyAny>>,
+    ) {
+        let py = self.py();
+        let names = names(py);
+        let tell = || -> PyResult<()> {
+            let context = PyDict::new(py);
+            context.set_item(&names.message, message)?;
+            if let Some(exception) = exception {
+                context.set_item(&names.exception, exception)?;
+            }
+            context.set_item(role, self.object)?;
+            let state = self.state.open(py);
+            let stack = state.source_traceback.as_ref().map(|stack| stack.clone_ref(py));
+            drop(state);
+            if let Some(stack) = stack {
+                context.set_item(&names.source_traceback, stack.bind(py))?;
+            }
+            self.loop_object()?.call_method1(&names.call_exception_handler, (context,)).map(|_| ())
+        };
+        if let Err(error) = tell() {
+            error.write_unraisable(py, Some(&self.object));
+        }
+    }
+}
+
+/// `loop.call_soon(function[, argument], context=context)` on a loop that is not ours.
+pub(crate) fn call_soon<'py>(
+    loop_: &Bound<'py, PyAny>,
+    function: &Bound<'py, PyAny>,
+    argument: Option<Borrowed<'_, 'py, PyAny>>,
+    context: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let py = loop_.py();
+    let names = names(py);
+    let keywords = PyDict::new(py);
+    keywords.set_item(&names.context, context)?;
+    match argument {
+        Some(argument) => loop_.call_method(&names.call_soon, (function, argument), Some(&keywords)),
+        None => loop_.call_method(&names.call_soon, (function,), Some(&keywords)),
+    }
+    .map(|_| ())
+}

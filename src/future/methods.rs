@@ -1,0 +1,370 @@
+//! What Python calls on a future: the methods and attributes of `asyncio.Future`, for futures and tasks alike.
+//!
+//! Each reads its arguments and calls one method of `AnyFuture`.
+
+use pyo3::exceptions::{PyAttributeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+
+use super::{AnyFuture, Callback, Future, FutureLike, Outcome, Status};
+use crate::py::awaiting::Next;
+use crate::py::call::copy_context;
+use crate::py::class::{self, Recipe, This};
+use crate::py::compat;
+use crate::py::errors::Error;
+use crate::py::method::{Args, Method, Reply, Slots};
+use crate::py::names::names;
+use crate::py::object::Owned;
+
+type SetTo<'a, 'py> = Option<Borrowed<'a, 'py, PyAny>>;
+
+pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let base = names(py).future_class.bind(py).clone().cast_into()?;
+    let recipe = Recipe {
+        name: c"mioloop.Future",
+        doc: c"Future(*, loop=None)\n--\n\nA result that is not there yet. Follows asyncio.Future.",
+        base: &base,
+        base_in_python: false,
+        public: true,
+    };
+    let mut methods = methods::<Future>();
+    methods.extend([
+        Method::one_arg(c"set_result", c"Marks the future done with a result.", set_result),
+        Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception),
+        Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future.", cancel),
+    ]);
+    let slots = Slots::new().init(init).repr(repr::<Future>).awaitable(next::<Future>);
+    Ok(class::define::<Future>(&recipe, methods, slots)?.into_any())
+}
+
+/// What futures and tasks have in common.
+pub(crate) fn methods<T: FutureLike>() -> Vec<Method<T>> {
+    vec![
+        Method::no_args(c"result", c"The result; raises the exception that was set.", result::<T>),
+        Method::no_args(c"exception", c"The exception that was set, or None.", exception::<T>),
+        Method::no_args(c"done", c"True once there is a result, an exception or a cancellation.", done::<T>),
+        Method::no_args(c"cancelled", c"True if the future was cancelled.", cancelled::<T>),
+        Method::no_args(c"get_loop", c"The event loop of the future.", get_loop::<T>),
+        Method::no_args(c"_make_cancelled_error", c"The CancelledError of a cancelled future.", make_error::<T>),
+        Method::no_args(c"_repr_info", c"The parts of repr().", repr_info::<T>),
+        Method::fast(
+            c"add_done_callback",
+            c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCalls fn(future) when it is done.",
+            add_done_callback::<T>,
+        ),
+        Method::one_arg(
+            c"remove_done_callback",
+            c"Removes every callback equal to fn; returns how many there were.",
+            remove_done_callback::<T>,
+        ),
+        Method::get_set(c"_asyncio_future_blocking", blocking::<T>, set_blocking::<T>),
+        Method::get_set(c"_log_traceback", log_traceback::<T>, set_log_traceback::<T>),
+        Method::get_set(c"_cancel_message", cancel_message::<T>, set_cancel_message::<T>),
+        Method::get(c"_state", state_name::<T>),
+        Method::get(c"_loop", get_loop_or_fail::<T>),
+        Method::get(c"_callbacks", callbacks::<T>),
+        Method::get(c"_result", stored_result::<T>),
+        Method::get(c"_exception", stored_exception::<T>),
+        Method::get(c"_source_traceback", source_traceback::<T>),
+    ]
+}
+
+fn bool_reply(py: Python<'_>, value: bool) -> Reply<'_> {
+    Ok(PyBool::new(py, value).to_owned().into_any())
+}
+
+fn option_reply(py: Python<'_>, value: Option<Owned>) -> Reply<'_> {
+    Ok(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py)))
+}
+
+fn none(py: Python<'_>) -> Reply<'_> {
+    Ok(py.None().into_bound(py))
+}
+
+fn alive<'a, 'py, T: FutureLike>(this: This<'a, 'py, T>) -> PyResult<AnyFuture<'a, 'py>> {
+    let future = AnyFuture::from(this);
+    if future.is_initialized() { Ok(future) } else { Err(Error::Uninitialized("Future").into()) }
+}
+
+fn init<'py>(
+    this: This<'_, 'py, Future>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<()> {
+    if !args.is_empty() {
+        return Err(PyTypeError::new_err("Future() takes no positional arguments"));
+    }
+    let mut loop_ = None;
+    for (name, value) in kwargs.into_iter().flatten() {
+        if !name.eq(&names(this.py()).loop_)? {
+            return Err(PyTypeError::new_err(format!("Future() got an unexpected keyword argument '{name}'")));
+        }
+        loop_ = (!value.is_none()).then_some(value);
+    }
+    AnyFuture::from(this).attach(loop_)
+}
+
+pub(crate) fn repr<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    alive(this)?;
+    compat::future_repr(&this.object(), T::IS_TASK)
+}
+
+fn repr_info<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    compat::future_repr_info(&this.object(), T::IS_TASK)
+}
+
+/// One step of `await future`.
+pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<'py>> {
+    let future = AnyFuture::from(this);
+    let mut state = future.state().open(this.py());
+    if state.status == Status::Pending {
+        let initialized = state.loop_.is_some();
+        let again = std::mem::replace(&mut state.blocking, true);
+        drop(state);
+        if !initialized {
+            return Err(Error::Uninitialized("Future").into());
+        }
+        if again {
+            return Err(Error::Runtime("await wasn't used with future".to_owned()).into());
+        }
+        return Ok(Next::Wait(this.object().to_owned()));
+    }
+    drop(state);
+    future.result().map(Next::Value)
+}
+
+fn result<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let future = AnyFuture::from(this);
+    match future.outcome()? {
+        Outcome::Pending if !future.is_initialized() => {
+            Err(Error::InvalidState("Future object is not initialized.").into())
+        }
+        outcome => outcome.into_result(),
+    }
+}
+
+fn exception<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    alive_for_result(this)?.exception()
+}
+
+fn alive_for_result<'a, 'py, T: FutureLike>(this: This<'a, 'py, T>) -> PyResult<AnyFuture<'a, 'py>> {
+    alive(this).map_err(|_| Error::InvalidState("Future object is not initialized.").into())
+}
+
+fn done<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    bool_reply(this.py(), !AnyFuture::from(this).is_pending())
+}
+
+fn cancelled<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let cancelled = this.future().open(this.py()).status == Status::Cancelled;
+    bool_reply(this.py(), cancelled)
+}
+
+fn get_loop<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    AnyFuture::from(this).loop_object()
+}
+
+fn get_loop_or_fail<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let future = AnyFuture::from(this);
+    if future.is_initialized() { future.loop_object() } else { none(this.py()) }
+}
+
+fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    AnyFuture::from(this).make_cancelled_error()
+}
+
+fn set_result<'py>(this: This<'_, 'py, Future>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    alive(this)?.set_result(value)?;
+    none(this.py())
+}
+
+fn set_exception<'py>(this: This<'_, 'py, Future>, exception: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    alive(this)?.set_exception(exception)?;
+    none(this.py())
+}
+
+fn cancel<'py>(this: This<'_, 'py, Future>, args: Args<'_, 'py>) -> Reply<'py> {
+    let message = cancel_argument(args)?;
+    bool_reply(this.py(), alive(this)?.cancel(message)?)
+}
+
+/// The `msg` of `cancel(msg=None)`.
+pub(crate) fn cancel_argument(args: Args<'_, '_>) -> PyResult<Option<Owned>> {
+    if args.len() > 1 {
+        let given = args.len();
+        return Err(PyTypeError::new_err(format!("cancel() takes at most 1 argument ({given} given)")));
+    }
+    let named = args.only_keyword("cancel", &names(args.py()).msg)?;
+    Ok(args.get(0).or(named).filter(|message| !message.is_none()).map(Owned::of))
+}
+
+fn add_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, args: Args<'_, 'py>) -> Reply<'py> {
+    let py = this.py();
+    let (Some(function), 1) = (args.get(0), args.len()) else {
+        let given = args.len();
+        let text = format!("add_done_callback() takes exactly 1 positional argument ({given} given)");
+        return Err(PyTypeError::new_err(text));
+    };
+    let context = match args.only_keyword("add_done_callback", &names(py).context)? {
+        Some(context) => Owned::of(context),
+        None => copy_context(py)?,
+    };
+    alive(this)?.add_callback(Callback::Call { function: Owned::of(function), context })?;
+    none(py)
+}
+
+fn remove_done_callback<'py, T: FutureLike>(
+    this: This<'_, 'py, T>,
+    function: Borrowed<'_, 'py, PyAny>,
+) -> Reply<'py> {
+    let py = this.py();
+    let future = alive(this)?;
+    let mut removed = 0_usize;
+    let mut index = 0;
+    // Comparing runs Python code, which may add and remove callbacks: each is looked at outside, removed if still there.
+    while let Some(candidate) = future.callback_at(index) {
+        if candidate.bind(py).eq(function)? && future.remove_callback(index, &candidate) {
+            removed += 1;
+        } else {
+            index += 1;
+        }
+    }
+    Ok(removed.into_pyobject(py)?.into_any())
+}
+
+impl<'py> AnyFuture<'_, 'py> {
+    fn callback_at(self, index: usize) -> Option<Owned> {
+        let state = self.state().open(self.py());
+        let callback = state.first.iter().chain(&state.rest).nth(index)?;
+        Some(callback.function(self.py()))
+    }
+
+    fn remove_callback(self, index: usize, expected: &Owned) -> bool {
+        let mut state = self.state().open(self.py());
+        let found = state.first.iter().chain(&state.rest).nth(index);
+        if !found.is_some_and(|callback| callback.function_ptr() == expected.as_ptr()) {
+            return false;
+        }
+        let had_first = state.first.is_some();
+        let removed = match index {
+            0 if had_first => state.first.take(),
+            _ => Some(state.rest.remove(index - usize::from(had_first))),
+        };
+        drop(state);
+        drop(removed);
+        true
+    }
+}
+
+impl Callback {
+    fn function(&self, py: Python<'_>) -> Owned {
+        match self {
+            Callback::Wake(work) => work.object.clone_ref(py),
+            Callback::Call { function, .. } => function.clone_ref(py),
+        }
+    }
+
+    fn function_ptr(&self) -> *mut pyo3::ffi::PyObject {
+        match self {
+            Callback::Wake(work) => work.object.as_ptr(),
+            Callback::Call { function, .. } => function.as_ptr(),
+        }
+    }
+}
+
+/// `_callbacks`: (callback, context) pairs, or None. A waiting task stands for its own wake-up.
+fn callbacks<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let py = this.py();
+    let future = alive(this)?;
+    let pairs: Vec<(Owned, Option<Owned>)> = {
+        let state = future.state().open(py);
+        let pair = |callback: &Callback| match callback {
+            Callback::Wake(work) => (work.object.clone_ref(py), None),
+            Callback::Call { function, context } => (function.clone_ref(py), Some(context.clone_ref(py))),
+        };
+        state.first.iter().chain(&state.rest).map(pair).collect()
+    };
+    if pairs.is_empty() {
+        return none(py);
+    }
+    let list = PyList::empty(py);
+    for (function, context) in pairs {
+        match context {
+            Some(context) => list.append((function.bind(py), context.bind(py)))?,
+            None => {
+                let task = function.bind(py);
+                list.append((task.getattr(&names(py).wakeup)?, task.getattr(&names(py).task_context)?))?;
+            }
+        }
+    }
+    Ok(list.into_any())
+}
+
+fn blocking<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let blocking = this.future().open(this.py()).blocking;
+    bool_reply(this.py(), blocking)
+}
+
+fn set_blocking<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
+    let value = alive(this).and_then(|_| deletable(value))?.is_truthy()?;
+    this.future().open(this.py()).blocking = value;
+    Ok(())
+}
+
+pub(crate) fn deletable<'a, 'py>(value: SetTo<'a, 'py>) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+    value.ok_or_else(|| PyAttributeError::new_err("cannot delete attribute"))
+}
+
+fn log_traceback<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let on = alive(this)?.state().open(this.py()).log_traceback;
+    bool_reply(this.py(), on)
+}
+
+fn set_log_traceback<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
+    if deletable(value)?.is_truthy()? {
+        return Err(Error::Value("_log_traceback can only be set to False".to_owned()).into());
+    }
+    this.future().open(this.py()).log_traceback = false;
+    Ok(())
+}
+
+fn cancel_message<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let py = this.py();
+    let message = this.future().open(py).cancel_message.as_ref().map(|message| message.clone_ref(py));
+    option_reply(py, message)
+}
+
+fn set_cancel_message<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
+    let message = Owned::of(deletable(value)?);
+    let old = this.future().open(this.py()).cancel_message.replace(message);
+    drop(old);
+    Ok(())
+}
+
+fn state_name<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let status = alive(this)?.state().open(this.py()).status;
+    let name = match status {
+        Status::Pending => "PENDING",
+        Status::Cancelled => "CANCELLED",
+        Status::Finished => "FINISHED",
+    };
+    Ok(PyString::intern(this.py(), name).into_any())
+}
+
+fn stored_result<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let py = this.py();
+    let result = alive(this)?.state().open(py).result.as_ref().map(|result| result.clone_ref(py));
+    option_reply(py, result)
+}
+
+fn stored_exception<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let py = this.py();
+    let exception = alive(this)?.state().open(py).exception.as_ref().map(|value| value.clone_ref(py));
+    option_reply(py, exception)
+}
+
+fn source_traceback<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let py = this.py();
+    let stack = this.future().open(py).source_traceback.as_ref().map(|stack| stack.clone_ref(py));
+    option_reply(py, stack)
+}

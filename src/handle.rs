@@ -1,0 +1,339 @@
+//! `Handle` and `ThreadSafeHandle`: what `call_soon` and `call_soon_threadsafe` return.
+//!
+//! They inherit from asyncio's Python classes, whose slots stay empty: callback, arguments and context are kept in
+//! native fields, and `_callback`, `_args`, ... are attributes computed from them, so that the inherited `__repr__`,
+//! comparisons and hash work unchanged. Made by `event_loop.rs`, `future.rs` and `readers.rs`; run by the cycle.
+
+use std::fmt::Write as _;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyTuple};
+
+use crate::py::call::{Arguments, copy_context, in_context};
+use crate::py::cell::LoopCell;
+use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::compat;
+use crate::py::method::{Method, Reply, Slots};
+use crate::py::names::{self, names};
+use crate::py::object::Owned;
+use crate::runtime::Runtime;
+use crate::runtime::ready::{Failure, Ready, Report};
+
+/// A callback to run once. Loop thread only, except `cancel`.
+pub(crate) struct Handle {
+    state: LoopCell<HandleState>,
+}
+
+struct HandleState {
+    /// Always a native loop.
+    loop_: Owned,
+    /// None once cancelled.
+    callback: Option<Owned>,
+    arguments: Arguments,
+    context: Option<Owned>,
+    cancelled: bool,
+    /// Debug mode keeps what `repr` said before `cancel` forgot the callback.
+    repr: Option<Owned>,
+    source_traceback: Option<Owned>,
+}
+
+/// The handle of `call_soon_threadsafe` from 3.14 on.
+pub(crate) struct ThreadSafeHandle(Handle);
+
+static HANDLE: Class = Class::new();
+static THREAD_SAFE_HANDLE: Class = Class::new();
+
+/// Makes the classes without a time.
+pub(crate) fn define(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let recipe = |name, doc, base| Recipe { name, doc, base, base_in_python: true, public: false };
+    let base = names(py).handle_class.bind(py).clone().cast_into()?;
+    let doc = c"A callback that call_soon queued.";
+    let mut made = vec![
+        class::define::<Handle>(&recipe(c"mioloop.Handle", doc, &base), methods(), Slots::new())?.into_any(),
+    ];
+    if compat::HAS_THREAD_SAFE_HANDLE {
+        let base = py.import("asyncio.events")?.getattr("_ThreadSafeHandle")?.cast_into()?;
+        let doc = c"A callback that call_soon_threadsafe queued.";
+        let mut methods = methods::<ThreadSafeHandle>();
+        methods.push(Method::no_args(c"_run", c"Runs the callback now.", run_now));
+        let recipe = recipe(c"mioloop.ThreadSafeHandle", doc, &base);
+        made.push(class::define::<ThreadSafeHandle>(&recipe, methods, Slots::new())?.into_any());
+    }
+    Ok(made)
+}
+
+/// The attributes of asyncio's own handles.
+pub(crate) fn methods<T: AsHandle>() -> Vec<Method<T>> {
+    vec![
+        Method::no_args(c"cancel", c"Cancels the callback. Follows asyncio.Handle.cancel.", cancel::<T>),
+        Method::no_args(c"cancelled", c"True once cancelled.", cancelled::<T>),
+        Method::no_args(c"get_context", c"The contextvars.Context of the callback.", context::<T>),
+        Method::get(c"_callback", callback::<T>),
+        Method::get(c"_args", arguments::<T>),
+        Method::get(c"_context", context::<T>),
+        Method::get(c"_cancelled", cancelled::<T>),
+        Method::get(c"_loop", get_loop::<T>),
+        Method::get(c"_repr", kept_repr::<T>),
+        Method::get(c"_source_traceback", source_traceback::<T>),
+    ]
+}
+
+fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().cancel(this.object())?;
+    Ok(this.py().None().into_bound(this.py()))
+}
+
+fn cancelled<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let cancelled = this.handle().state.open(this.py()).cancelled;
+    Ok(PyBool::new(this.py(), cancelled).to_owned().into_any())
+}
+
+fn callback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().read(this.py(), |state| state.callback.as_ref())
+}
+
+fn arguments<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().arguments(this.py())
+}
+
+fn context<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().read(this.py(), |state| state.context.as_ref())
+}
+
+fn get_loop<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().read(this.py(), |state| Some(&state.loop_))
+}
+
+fn kept_repr<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().read(this.py(), |state| state.repr.as_ref())
+}
+
+fn source_traceback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    this.handle().read(this.py(), |state| state.source_traceback.as_ref())
+}
+
+/// `_ThreadSafeHandle._run` takes a lock that ours does not have; the plain one does the rest.
+fn run_now<'py>(this: This<'_, 'py, ThreadSafeHandle>) -> Reply<'py> {
+    if this.0.state.open(this.py()).cancelled {
+        return Ok(this.py().None().into_bound(this.py()));
+    }
+    names(this.py()).handle_class.bind(this.py()).call_method1("_run", (this.object(),))
+}
+
+/// A class with a handle in it.
+pub(crate) trait AsHandle: Fields {
+    fn handle(&self) -> &Handle;
+    /// Called when the handle is about to run, cancelled or not.
+    fn begin(&self, _py: Python<'_>) {}
+}
+
+impl AsHandle for Handle {
+    fn handle(&self) -> &Handle {
+        self
+    }
+}
+
+impl AsHandle for ThreadSafeHandle {
+    fn handle(&self) -> &Handle {
+        &self.0
+    }
+}
+
+impl From<Handle> for ThreadSafeHandle {
+    fn from(handle: Handle) -> Self {
+        ThreadSafeHandle(handle)
+    }
+}
+
+/// What a callback is called with.
+pub(crate) struct Callback<'a, 'py> {
+    pub(crate) function: Borrowed<'a, 'py, PyAny>,
+    pub(crate) arguments: Arguments,
+    pub(crate) context: Option<Borrowed<'a, 'py, PyAny>>,
+}
+
+impl Callback<'_, '_> {
+    pub(crate) fn into_handle(self, loop_: This<'_, '_, Runtime>) -> PyResult<Handle> {
+        let py = loop_.py();
+        let context = match self.context {
+            Some(context) => Owned::of(context),
+            None => copy_context(py)?,
+        };
+        let source_traceback =
+            if loop_.is_debug() { Some(Owned::new(names::extract_stack(py)?)) } else { None };
+        Ok(Handle {
+            state: LoopCell::new(HandleState {
+                loop_: loop_.owned(),
+                callback: Some(Owned::of(self.function)),
+                arguments: self.arguments,
+                context: Some(context),
+                cancelled: false,
+                repr: None,
+                source_traceback,
+            }),
+        })
+    }
+}
+
+/// A handle and the unit of work that runs it.
+pub(crate) fn work<'py, T: AsHandle + From<Handle>>(
+    loop_: This<'_, 'py, Runtime>,
+    callback: Callback<'_, 'py>,
+) -> PyResult<(Bound<'py, PyAny>, Ready)> {
+    let handle = class::create(loop_.py(), T::from(callback.into_handle(loop_)?))?;
+    let ready = Ready { object: Owned::new(handle.clone()), run: run::<T> };
+    Ok((handle, ready))
+}
+
+/// Queues a callback, as `call_soon` does.
+pub(crate) fn call_soon<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
+    loop_.check_call()?;
+    let (handle, ready) = work::<Handle>(loop_, callback)?;
+    loop_.enqueue(loop_.py(), ready);
+    Ok(handle)
+}
+
+/// Runs a handle's callback in its context.
+pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {
+    let py = loop_.py();
+    loop_.leave_task()?;
+    let this = This::<T>::of_exact(object.borrow(py)).expect("the class is chosen with the function");
+    this.begin(py);
+    let (callback, arguments, context) = {
+        let state = this.handle().state.open(py);
+        match (&state.callback, &state.context) {
+            (Some(callback), Some(context)) if !state.cancelled => {
+                (callback.clone_ref(py), state.arguments.clone_ref(py), context.clone_ref(py))
+            }
+            _ => return Ok(()),
+        }
+    };
+    match in_context(context.bind(py), || arguments.call(callback.bind(py))) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) | Err(error) => Err(failure(this.handle(), error, &object, loop_, callback.bind(py))),
+    }
+}
+
+/// What asyncio's `Handle._run` tells the exception handler.
+#[cold]
+fn failure(
+    handle: &Handle,
+    exception: PyErr,
+    object: &Owned,
+    loop_: This<'_, '_, Runtime>,
+    callback: &Bound<'_, PyAny>,
+) -> Failure {
+    let py = loop_.py();
+    let source = handle.arguments(py).and_then(|arguments| {
+        let function = names(py).format_callback_source.bind(py);
+        if function.getattr("__kwdefaults__")?.is_none() {
+            return function.call1((callback, arguments));
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item("debug", loop_.is_debug())?;
+        function.call((callback, arguments), Some(&keywords))
+    });
+    let mut message = String::from("Exception in callback ");
+    match source {
+        Ok(source) => write!(message, "{source}").expect("writing to a String cannot fail"),
+        Err(error) => return Failure::Exit(error),
+    }
+    let source_traceback = handle.state.open(py).source_traceback.as_ref().map(|stack| stack.clone_ref(py));
+    Failure::Report(Box::new(Report { message, exception, handle: object.clone_ref(py), source_traceback }))
+}
+
+impl Handle {
+    /// `_args`: a tuple, None once cancelled.
+    fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let arguments = {
+            let state = self.state.open(py);
+            if state.callback.is_none() {
+                return Ok(py.None().into_bound(py));
+            }
+            state.arguments.clone_ref(py)
+        };
+        let values: Vec<_> = arguments.iter().map(|value| value.bind(py)).collect();
+        Ok(PyTuple::new(py, values)?.into_any())
+    }
+
+    fn read<'py>(&self, py: Python<'py>, field: impl FnOnce(&HandleState) -> Option<&Owned>) -> Reply<'py> {
+        let state = self.state.open(py);
+        let value = field(&state).map(|value| value.clone_ref(py));
+        drop(state);
+        Ok(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py)))
+    }
+
+    pub(crate) fn get_loop(&self, py: Python<'_>) -> Owned {
+        self.state.open(py).loop_.clone_ref(py)
+    }
+
+    /// Returns true the first time.
+    pub(crate) fn cancel(&self, object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+        let py = object.py();
+        let loop_ = {
+            let mut state = self.state.open(py);
+            if std::mem::replace(&mut state.cancelled, true) {
+                return Ok(false);
+            }
+            state.loop_.clone_ref(py)
+        };
+        let repr = match loop_.bind(py).cast::<Runtime>() {
+            Ok(runtime) if runtime.get().is_debug() => Some(Owned::new(object.repr()?.into_any())),
+            _ => None,
+        };
+        let forgotten = {
+            let mut state = self.state.open(py);
+            state.repr = repr;
+            (state.callback.take(), std::mem::replace(&mut state.arguments, Arguments::none()))
+        };
+        drop(forgotten);
+        Ok(true)
+    }
+
+    pub(crate) fn visit_fields(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        let Some(state) = self.state.peek() else { return Ok(()) };
+        visit.object(&state.loop_)?;
+        visit.option(&state.callback)?;
+        state.arguments.iter().try_for_each(|argument| visit.object(argument))?;
+        visit.option(&state.context)?;
+        visit.option(&state.source_traceback)
+    }
+
+    pub(crate) fn take_fields(&self, py: Python<'_>) -> Vec<Owned> {
+        let mut state = self.state.open(py);
+        let mut taken: Vec<Owned> = [state.callback.take(), state.context.take(), state.source_traceback.take()]
+            .into_iter()
+            .flatten()
+            .collect();
+        match std::mem::replace(&mut state.arguments, Arguments::none()) {
+            Arguments::Inline(values) => taken.extend(values.into_iter().flatten()),
+            Arguments::Tuple(values) => taken.extend(values),
+        }
+        taken
+    }
+}
+
+
+impl Fields for Handle {
+    fn class() -> &'static Class {
+        &HANDLE
+    }
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        self.visit_fields(visit)
+    }
+    fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
+        self.take_fields(py)
+    }
+}
+
+impl Fields for ThreadSafeHandle {
+    fn class() -> &'static Class {
+        &THREAD_SAFE_HANDLE
+    }
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        self.0.visit_fields(visit)
+    }
+    fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
+        self.0.take_fields(py)
+    }
+}

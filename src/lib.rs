@@ -1,0 +1,28 @@
+//! `mioloop._native`: registers the classes.
+
+mod event_loop;
+mod future;
+mod handle;
+mod py;
+mod readers;
+mod runtime;
+mod task;
+mod timer_handle;
+
+use pyo3::prelude::*;
+
+/// The native half of mioloop.
+#[pymodule(gil_used = false)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    py::names::load(py)?;
+    py::registry::load(py)?;
+    for class in handle::define(py)? {
+        module.add(class.getattr("__name__")?.extract::<String>()?.as_str(), class)?;
+    }
+    module.add("TimerHandle", timer_handle::define(py)?)?;
+    module.add("Future", future::methods::define(py)?)?;
+    module.add("Task", task::methods::define(py)?)?;
+    event_loop::define(py)?;
+    module.add_class::<runtime::Runtime>()
+}

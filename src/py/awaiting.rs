@@ -1,0 +1,100 @@
+#![allow(unsafe_code)]
+//! The slots behind `await future`: a native future is its own iterator.
+//!
+//! `am_await` and `tp_iter` return the object itself, `tp_iternext` and `am_send` ask it for its next value. There is no
+//! `send`, `throw` or `close` method, so that nobody takes a future for a coroutine; without `throw` the interpreter
+//! raises at the `await`, as asyncio's own iterator would.
+
+use std::ffi::c_void;
+
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::class::{Fields, This};
+use super::method::{Slots, no_panic, witness};
+
+/// What an awaited object has for its awaiter.
+pub(crate) enum Next<'py> {
+    /// Not done: the object to hand up to the task.
+    Wait(Bound<'py, PyAny>),
+    /// Done: the value of the `await` expression.
+    Value(Bound<'py, PyAny>),
+}
+
+impl<T: Fields> Slots<T> {
+    /// Makes the class awaitable.
+    pub(crate) fn awaitable<F>(mut self, _next: F) -> Self
+    where
+        F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+    {
+        self.push(ffi::Py_am_await, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
+        self.push(ffi::Py_tp_iter, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
+        self.push(ffi::Py_tp_iternext, iternext::<T, F> as ffi::iternextfunc as *mut c_void);
+        self.push(ffi::Py_am_send, send::<T, F> as ffi::sendfunc as *mut c_void);
+        self
+    }
+}
+
+unsafe extern "C" fn iternext<T, F>(object: *mut ffi::PyObject) -> *mut ffi::PyObject
+where
+    T: Fields,
+    F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+{
+    // SAFETY: Python calls the slot attached and with an instance of the class.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = This::of_unchecked(Borrowed::from_ptr(py, object));
+        match no_panic(|| witness::<F>()(this)) {
+            Ok(Next::Wait(object)) => return object.into_ptr(),
+            Ok(Next::Value(value)) => stop_iteration(value),
+            Err(error) => error.restore(py),
+        }
+    }
+    std::ptr::null_mut()
+}
+
+unsafe extern "C" fn send<T, F>(
+    object: *mut ffi::PyObject,
+    _value: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult
+where
+    T: Fields,
+    F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+{
+    // SAFETY: as in `iternext`; `result` is the caller's to fill.
+    unsafe {
+        let py = Python::assume_attached();
+        let this = This::of_unchecked(Borrowed::from_ptr(py, object));
+        let (outcome, value) = match no_panic(|| witness::<F>()(this)) {
+            Ok(Next::Wait(object)) => (ffi::PySendResult::PYGEN_NEXT, object.into_ptr()),
+            Ok(Next::Value(value)) => (ffi::PySendResult::PYGEN_RETURN, value.into_ptr()),
+            Err(error) => {
+                error.restore(py);
+                (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut())
+            }
+        };
+        *result = value;
+        outcome
+    }
+}
+
+/// Ends an iteration with a value: nothing set means None; tuples and exceptions need an instance of their own, since
+/// setting them would spread or replace it.
+fn stop_iteration(value: Bound<'_, PyAny>) {
+    let py = value.py();
+    if value.is_none() {
+        return;
+    }
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        match py.get_type::<PyStopIteration>().call1((value,)) {
+            Ok(exception) => PyErr::from_value(exception).restore(py),
+            Err(error) => error.restore(py),
+        }
+        return;
+    }
+    // SAFETY: attached; both are live objects.
+    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) }
+}

@@ -1,0 +1,182 @@
+#![allow(unsafe_code)]
+//! Calls into Python from hot paths: vectorcall with arguments kept inline, contexts, coroutine steps.
+//!
+//! Used by handles and tasks; colder callers use PyO3's own `call1` and friends. Nothing here holds a cell open.
+
+use std::mem::MaybeUninit;
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::method::Args;
+use super::names::names;
+use super::object::Owned;
+
+/// How many arguments a callback keeps without a tuple.
+const INLINE: usize = 3;
+
+/// The arguments of a callback.
+pub(crate) enum Arguments {
+    Inline([Option<Owned>; INLINE]),
+    Tuple(Box<[Owned]>),
+}
+
+impl Arguments {
+    pub(crate) const fn none() -> Self {
+        Arguments::Inline([const { None }; INLINE])
+    }
+
+    pub(crate) fn one(argument: Owned) -> Self {
+        Arguments::Inline([Some(argument), None, None])
+    }
+
+    /// The positional arguments of a call from `start` on.
+    #[inline]
+    pub(crate) fn tail_of(args: Args<'_, '_>, start: usize) -> Self {
+        if args.len() - start <= INLINE {
+            let at = |index| args.get(start + index).map(Owned::of);
+            Arguments::Inline([at(0), at(1), at(2)])
+        } else {
+            Arguments::Tuple(args.tail(start).map(Owned::of).collect())
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Owned> {
+        let (inline, tuple): (&[Option<Owned>], &[Owned]) = match self {
+            Arguments::Inline(inline) => (inline, &[]),
+            Arguments::Tuple(tuple) => (&[], tuple),
+        };
+        inline.iter().flatten().chain(tuple)
+    }
+
+    #[inline]
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Arguments::Inline([a, b, c]) => {
+                let copy = |slot: &Option<Owned>| slot.as_ref().map(|value| value.clone_ref(py));
+                Arguments::Inline([copy(a), copy(b), copy(c)])
+            }
+            Arguments::Tuple(values) => Arguments::Tuple(values.iter().map(|value| value.clone_ref(py)).collect()),
+        }
+    }
+
+    /// `callable(*self)`. The caller owns `self`, so no callback can take an argument away during the call.
+    #[inline]
+    pub(crate) fn call<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Arguments::Inline(slots) => {
+                // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises to bound methods.
+                let mut stack = [const { MaybeUninit::<*mut ffi::PyObject>::uninit() }; INLINE + 1];
+                let mut count = 0;
+                for slot in slots.iter().flatten() {
+                    count += 1;
+                    stack[count].write(slot.as_ptr());
+                }
+                // SAFETY: `count` words behind the free one are initialised and their objects are owned by `self`.
+                unsafe { vectorcall(callable, stack.as_ptr().cast(), count) }
+            }
+            Arguments::Tuple(values) => {
+                let mut stack: Vec<*mut ffi::PyObject> = Vec::with_capacity(values.len() + 1);
+                stack.push(std::ptr::null_mut());
+                stack.extend(values.iter().map(Owned::as_ptr));
+                // SAFETY: as above.
+                unsafe { vectorcall(callable, stack.as_ptr(), values.len()) }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `stack` has one free word and then `count` live references.
+unsafe fn vectorcall<'py>(
+    callable: &Bound<'py, PyAny>,
+    stack: *const *mut ffi::PyObject,
+    count: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the caller's promise; attached, as `Bound` proves.
+    unsafe {
+        let flagged = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), stack.add(1), flagged, std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
+/// `contextvars.copy_context()`.
+#[inline]
+pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
+    // SAFETY: attached; returns a new reference or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Owned::new) }
+}
+
+/// `isinstance(object, contextvars.Context)`.
+pub(crate) fn is_context(object: Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: reads the type of a live object.
+    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Is it a coroutine object of an `async def`?
+pub(crate) fn is_native_coroutine(object: Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: reads the type of a live object.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+pub(crate) fn is_generator(object: Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: as above.
+    unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// Runs `body` inside a `contextvars.Context`.
+#[inline]
+pub(crate) fn in_context<'py, R>(context: &Bound<'py, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
+    let py = context.py();
+    // SAFETY: PyContext_Enter checks the type itself. Exit pairs with it; it fails only if `body` left another context
+    // entered, and then the exception it sets is the truth to report.
+    unsafe {
+        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        let result = body();
+        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(result)
+    }
+}
+
+/// What a coroutine did in one step.
+pub(crate) enum Step<'py> {
+    Yielded(Bound<'py, PyAny>),
+    Returned(Bound<'py, PyAny>),
+    Raised(PyErr),
+}
+
+/// `coroutine.send(None)` without a StopIteration object.
+#[inline]
+pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> Step<'py> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    // SAFETY: attached; on NEXT and RETURN `result` is a new reference, on ERROR an exception is set.
+    unsafe {
+        match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &mut result) {
+            ffi::PySendResult::PYGEN_NEXT => Step::Yielded(Bound::from_owned_ptr(py, result)),
+            ffi::PySendResult::PYGEN_RETURN => Step::Returned(Bound::from_owned_ptr(py, result)),
+            ffi::PySendResult::PYGEN_ERROR => Step::Raised(PyErr::fetch(py)),
+        }
+    }
+}
+
+/// `coroutine.throw(exception)`.
+pub(crate) fn throw<'py>(coroutine: &Bound<'py, PyAny>, exception: Bound<'py, PyAny>) -> Step<'py> {
+    let py = coroutine.py();
+    match coroutine.call_method1(&names(py).throw, (exception,)) {
+        Ok(value) => Step::Yielded(value),
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
+            match error.value(py).getattr(&names(py).value) {
+                Ok(value) => Step::Returned(value),
+                Err(error) => Step::Raised(error),
+            }
+        }
+        Err(error) => Step::Raised(error),
+    }
+}

@@ -1,0 +1,383 @@
+#![allow(unsafe_code)]
+//! Native classes: heap types made from a spec, whose Rust fields lie behind the fields of a base class.
+//!
+//! `Future` and `Task` inherit from asyncio's C classes and `Handle` from its Python ones, so that `isinstance` holds
+//! everywhere; the base's own `__init__` never runs and its fields stay zero. PyO3's `#[pyclass]` can extend neither.
+//! `method.rs` makes the method tables; what the classes do is none of this file's business.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::{align_of, size_of};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::method::{Method, Slots};
+use super::object::Owned;
+
+/// Where a class and its fields are, known once the module is imported.
+pub(crate) struct Class {
+    type_object: AtomicPtr<ffi::PyTypeObject>,
+    base: AtomicPtr<ffi::PyTypeObject>,
+    offset: AtomicUsize,
+    /// The base is written in Python: its `tp_dealloc`, `tp_traverse` and `tp_clear` are for Python subclasses only.
+    base_in_python: AtomicBool,
+}
+
+impl Class {
+    pub(crate) const fn new() -> Self {
+        Class {
+            type_object: AtomicPtr::new(std::ptr::null_mut()),
+            base: AtomicPtr::new(std::ptr::null_mut()),
+            offset: AtomicUsize::new(0),
+            base_in_python: AtomicBool::new(false),
+        }
+    }
+
+    fn type_ptr(&self) -> *mut ffi::PyTypeObject {
+        self.type_object.load(Relaxed)
+    }
+
+    pub(crate) fn type_object<'py>(&self, py: Python<'py>) -> Bound<'py, PyType> {
+        // SAFETY: the pointer is a type that is never freed (`Class::create` leaks one reference).
+        unsafe { Bound::from_borrowed_ptr(py, self.type_ptr().cast()).cast_into_unchecked() }
+    }
+
+    /// The object is of exactly this class.
+    #[inline]
+    pub(crate) fn is_exact(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
+        // SAFETY: a live object's type pointer is always readable.
+        unsafe { ffi::Py_TYPE(object.as_ptr()) == self.type_ptr() }
+    }
+
+    fn is_instance(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
+        // SAFETY: both are valid types.
+        self.is_exact(object)
+            || unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), self.type_ptr()) != 0 }
+    }
+}
+
+/// The Rust half of a native class.
+pub(crate) trait Fields: Sized + Send + Sync + 'static {
+    /// Does `finalize` do anything?
+    const FINALIZES: bool = false;
+
+    fn class() -> &'static Class;
+    /// What an object is before its `__init__`, and after its end. Classes that Python cannot instantiate have none.
+    fn empty() -> Option<Self> {
+        None
+    }
+    /// Shows the collector every Python reference.
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop>;
+    /// Gives up every reference that may be part of a cycle; the caller drops them.
+    fn take_references(&self, py: Python<'_>) -> Vec<Owned>;
+    /// `__del__`: may call Python, may resurrect.
+    fn finalize(_this: This<'_, '_, Self>) {}
+}
+
+/// `self` of a native method: the object and its Rust fields.
+pub(crate) struct This<'a, 'py, T> {
+    object: Borrowed<'a, 'py, PyAny>,
+    fields: &'a T,
+}
+
+impl<T> Clone for This<'_, '_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for This<'_, '_, T> {}
+
+impl<T> Deref for This<'_, '_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.fields
+    }
+}
+
+impl<'a, 'py, T> This<'a, 'py, T> {
+    pub(crate) fn new(object: Borrowed<'a, 'py, PyAny>, fields: &'a T) -> Self {
+        This { object, fields }
+    }
+
+    pub(crate) fn object(&self) -> Borrowed<'a, 'py, PyAny> {
+        self.object
+    }
+
+    pub(crate) fn fields(&self) -> &'a T {
+        self.fields
+    }
+
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.object.py()
+    }
+
+    pub(crate) fn owned(&self) -> Owned {
+        Owned::of(self.object)
+    }
+}
+
+impl<'a, 'py, T: Fields> This<'a, 'py, T> {
+    /// The object's fields, if it is of the class or a subclass.
+    #[inline]
+    pub(crate) fn of(object: Borrowed<'a, 'py, PyAny>) -> Option<Self> {
+        // SAFETY: the class has just been checked.
+        T::class().is_instance(object).then(|| unsafe { Self::of_unchecked(object) })
+    }
+
+    /// As `of`, for the class itself alone: what a hot path asks.
+    #[inline]
+    pub(crate) fn of_exact(object: Borrowed<'a, 'py, PyAny>) -> Option<Self> {
+        // SAFETY: the class has just been checked.
+        T::class().is_exact(object).then(|| unsafe { Self::of_unchecked(object) })
+    }
+
+    /// # Safety
+    /// The object is an instance of `T::class()`.
+    #[inline]
+    pub(super) unsafe fn of_unchecked(object: Borrowed<'a, 'py, PyAny>) -> Self {
+        // SAFETY: instances have initialised fields at the offset from `tp_new`/`create` until `tp_dealloc`, and the
+        // object outlives the borrow.
+        let fields = unsafe { &*fields_ptr::<T>(object.as_ptr()) };
+        This { object, fields }
+    }
+}
+
+#[inline]
+fn fields_ptr<T: Fields>(object: *mut ffi::PyObject) -> *mut T {
+    object.cast::<u8>().wrapping_add(T::class().offset.load(Relaxed)).cast()
+}
+
+/// A new instance of exactly `T`'s class.
+#[inline]
+pub(crate) fn create<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
+    let type_object = T::class().type_ptr();
+    // SAFETY: `tp_alloc` of a heap type made here is `PyType_GenericAlloc`: it zeroes the base's fields and tracks the
+    // object; ours are written before anyone else can see it.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(type_object, 0);
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        fields_ptr::<T>(object).write(fields);
+        Ok(Bound::from_owned_ptr(py, object))
+    }
+}
+
+/// The collector's visitor.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+    _during: PhantomData<&'a ()>,
+}
+
+/// The collector asked to stop visiting, with this result.
+pub(crate) struct Stop(c_int);
+
+impl Visit<'_> {
+    pub(crate) fn object(self, object: &Owned) -> Result<(), Stop> {
+        // SAFETY: the reference is live, and the pair of pointers is what `tp_traverse` was given.
+        match unsafe { (self.visit)(object.as_ptr(), self.argument) } {
+            0 => Ok(()),
+            code => Err(Stop(code)),
+        }
+    }
+
+    pub(crate) fn option(self, object: &Option<Owned>) -> Result<(), Stop> {
+        object.as_ref().map_or(Ok(()), |object| self.object(object))
+    }
+}
+
+/// What a class is made of.
+pub(crate) struct Recipe<'a, 'py> {
+    pub(crate) name: &'static CStr,
+    pub(crate) doc: &'static CStr,
+    pub(crate) base: &'a Bound<'py, PyType>,
+    /// `base` is a class written in Python.
+    pub(crate) base_in_python: bool,
+    /// Python code may subclass and instantiate it.
+    pub(crate) public: bool,
+}
+
+/// Makes the type object. Called once per class, at import.
+pub(crate) fn define<'py, T: Fields>(
+    recipe: &Recipe<'_, 'py>,
+    methods: Vec<Method<T>>,
+    slots: Slots<T>,
+) -> PyResult<Bound<'py, PyType>> {
+    const { assert!(align_of::<T>() <= 16) };
+    let py = recipe.base.py();
+    let class = T::class();
+    if !class.type_ptr().is_null() {
+        return Ok(class.type_object(py));
+    }
+    let base = recipe.base.as_type_ptr();
+    // SAFETY: `base` is a live type object.
+    let offset = unsafe { (*base).tp_basicsize }.cast_unsigned().next_multiple_of(align_of::<T>());
+    class.base.store(base, Relaxed);
+    class.offset.store(offset, Relaxed);
+    class.base_in_python.store(recipe.base_in_python, Relaxed);
+
+    let mut slots = slots.into_raw(methods, recipe.base);
+    slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
+    slots.push(raw_slot(ffi::Py_tp_traverse, traverse::<T> as ffi::traverseproc as *mut c_void));
+    slots.push(raw_slot(ffi::Py_tp_clear, clear::<T> as ffi::inquiry as *mut c_void));
+    slots.push(raw_slot(ffi::Py_tp_doc, recipe.doc.as_ptr() as *mut c_void));
+    if T::FINALIZES {
+        slots.push(raw_slot(ffi::Py_tp_finalize, finalize::<T> as ffi::destructor as *mut c_void));
+    }
+    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
+    if recipe.public {
+        flags |= ffi::Py_TPFLAGS_BASETYPE;
+        slots.push(raw_slot(ffi::Py_tp_new, new::<T> as ffi::newfunc as *mut c_void));
+    } else {
+        slots.push(raw_slot(ffi::Py_tp_new, refuse_new as ffi::newfunc as *mut c_void));
+    }
+    slots.push(raw_slot(0, std::ptr::null_mut()));
+
+    let mut spec = ffi::PyType_Spec {
+        name: recipe.name.as_ptr(),
+        basicsize: c_int::try_from(offset + size_of::<T>()).expect("objects are small"),
+        itemsize: 0,
+        flags: u32::try_from(flags).expect("type flags fit 32 bits"),
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the slots end with a zero, every function has the signature its slot asks for, tables inside are leaked.
+    let made = unsafe {
+        let object = ffi::PyType_FromSpecWithBases(&mut spec, base.cast());
+        Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyType>()
+    };
+    class.type_object.store(made.as_type_ptr(), Relaxed);
+    std::mem::forget(made.clone());
+    Ok(made)
+}
+
+pub(super) fn raw_slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot, pfunc: function }
+}
+
+unsafe extern "C" fn new<T: Fields>(
+    subtype: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: Python calls `tp_new` with a subtype of the class; its `tp_alloc` zeroes the memory.
+    unsafe {
+        let alloc = (*subtype).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
+        let object = alloc(subtype, 0);
+        if !object.is_null() {
+            fields_ptr::<T>(object).write(T::empty().expect("public classes have an empty state"));
+        }
+        object
+    }
+}
+
+unsafe extern "C" fn refuse_new(
+    subtype: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by Python, attached, with a live type.
+    unsafe {
+        let py = Python::assume_attached();
+        let name = PyType::from_borrowed_type_ptr(py, subtype).name();
+        let name = name.map_or_else(|_| String::new(), |name| name.to_string());
+        PyTypeError::new_err(format!("cannot create '{name}' instances")).restore(py);
+    }
+    std::ptr::null_mut()
+}
+
+unsafe extern "C" fn traverse<T: Fields>(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    let class = T::class();
+    // SAFETY: the collector passes an instance and its own visitor; nothing here touches a reference count.
+    unsafe {
+        let base = class.base.load(Relaxed);
+        let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+        let by_base = !class.base_in_python.load(Relaxed);
+        // Heap types' own `tp_traverse` visits the type; a static or a Python base leaves that to us.
+        if !(by_base && base_is_heap) {
+            let code = visit(ffi::Py_TYPE(object).cast(), argument);
+            if code != 0 {
+                return code;
+            }
+        }
+        let during = Visit { visit, argument, _during: PhantomData };
+        if let Err(Stop(code)) = (*fields_ptr::<T>(object)).visit(during) {
+            return code;
+        }
+        match (*base).tp_traverse {
+            Some(base_traverse) if by_base => base_traverse(object, visit, argument),
+            _ => 0,
+        }
+    }
+}
+
+unsafe extern "C" fn clear<T: Fields>(object: *mut ffi::PyObject) -> c_int {
+    let class = T::class();
+    // SAFETY: the collector passes a live instance, attached; what is dropped has left the fields before.
+    unsafe {
+        drop((*fields_ptr::<T>(object)).take_references(Python::assume_attached()));
+        match (*class.base.load(Relaxed)).tp_clear {
+            Some(base_clear) if !class.base_in_python.load(Relaxed) => base_clear(object),
+            _ => 0,
+        }
+    }
+}
+
+unsafe extern "C" fn finalize<T: Fields>(object: *mut ffi::PyObject) {
+    // SAFETY: `tp_finalize` gets a live instance, attached; an exception in flight is kept aside as its contract asks.
+    unsafe {
+        let py = Python::assume_attached();
+        let in_flight = PyErr::take(py);
+        T::finalize(This::of_unchecked(Borrowed::from_ptr(py, object)));
+        if let Some(in_flight) = in_flight {
+            in_flight.restore(py);
+        }
+    }
+}
+
+unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
+    let class = T::class();
+    // SAFETY: called once per object, when its count reached zero. A Python subclass has run the finalizer already and
+    // calls this through `subtype_dealloc`. Fields are replaced, not only dropped, since a base's dealloc may look at
+    // the object again; base deallocs of heap types give back the reference to the type, others leave it to us.
+    unsafe {
+        let type_object = ffi::Py_TYPE(object);
+        if T::FINALIZES
+            && type_object == class.type_ptr()
+            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+        {
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        let base = class.base.load(Relaxed);
+        if class.base_in_python.load(Relaxed) {
+            if (*type_object).tp_weaklistoffset != 0 {
+                ffi::PyObject_ClearWeakRefs(object);
+            }
+            std::ptr::drop_in_place(fields_ptr::<T>(object));
+            let free = (*type_object).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+            free(object.cast());
+            ffi::Py_DECREF(type_object.cast());
+            return;
+        }
+        let empty = T::empty().expect("classes with a native base are public");
+        drop(std::ptr::replace(fields_ptr::<T>(object), empty));
+        let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+        if let Some(base_dealloc) = (*base).tp_dealloc {
+            base_dealloc(object);
+        }
+        if !base_is_heap {
+            ffi::Py_DECREF(type_object.cast());
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Every difference between interpreter versions that native code has to know: `cfg(Py_3_x)` stands here only.
+//!
+//! Small facts, as constants and functions; where a patch release changed behaviour, a test of the running interpreter.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+
+use super::errors::Error;
+use super::names::names;
+
+/// `asyncio.Handle.get_context`, `Task.get_context`, eager tasks: 3.12.
+pub(crate) const HAS_EAGER_TASKS: bool = cfg!(Py_3_12);
+
+/// `call_soon_threadsafe` returns an `asyncio.events._ThreadSafeHandle`: 3.14.
+pub(crate) const HAS_THREAD_SAFE_HANDLE: bool = cfg!(Py_3_14);
+
+/// The C tasks keep themselves in a list of their own, and know who awaits them: 3.14.
+pub(crate) const HAS_TASK_LIST: bool = cfg!(Py_3_14);
+
+/// A cancelled future's `CancelledError` remembers its cause as `__context__` of a new exception; later versions hand
+/// the first exception itself out: 3.11.
+pub(crate) const CANCELLED_ERROR_IS_KEPT: bool = cfg!(Py_3_11);
+
+/// `Task(context=...)` refuses what is not a `contextvars.Context` at once: 3.15. Before, the first step fails.
+pub(crate) const CHECKS_TASK_CONTEXT: bool = cfg!(Py_3_15);
+
+/// `loop.create_task(coro, **kwargs)` hands unknown keywords to the task factory: 3.14; 3.13 patch releases too.
+pub(crate) const CREATE_TASK_PASSES_KEYWORDS: bool = cfg!(Py_3_14);
+
+/// `create_task(context=...)`: 3.11.
+pub(crate) const CREATE_TASK_HAS_CONTEXT: bool = cfg!(Py_3_11);
+
+/// The last `uncancel()` also takes a pending cancellation back: 3.13.
+pub(crate) const UNCANCEL_TAKES_BACK: bool = cfg!(Py_3_13);
+
+/// `Future.__init__` a second time is an error: 3.15.
+pub(crate) const INIT_ONCE: bool = cfg!(Py_3_15);
+
+/// The exception to store for `set_exception(StopIteration())`, or the error to raise.
+pub(crate) fn stop_iteration_in_future<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = exception.py();
+    let text = "StopIteration interacts badly with generators and cannot be raised into a Future";
+    if cfg!(not(Py_3_13)) {
+        return Err(PyTypeError::new_err(text));
+    }
+    let replacement = py.get_type::<PyRuntimeError>().call1((text,))?;
+    replacement.setattr("__cause__", exception)?;
+    replacement.setattr("__context__", exception)?;
+    Ok(replacement)
+}
+
+/// The loop of a future that was given none.
+pub(crate) fn default_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let events = py.import("asyncio.events")?;
+    let function = if events.hasattr("_get_event_loop")? { "_get_event_loop" } else { "get_event_loop" };
+    events.call_method0(function)
+}
+
+/// `repr` of a future or task, by asyncio's own function.
+pub(crate) fn future_repr<'py>(future: &Bound<'py, PyAny>, is_task: bool) -> PyResult<Bound<'py, PyAny>> {
+    let py = future.py();
+    let (module, function) =
+        if is_task { ("asyncio.base_tasks", "_task_repr") } else { ("asyncio.base_futures", "_future_repr") };
+    let module = py.import(module)?;
+    if module.hasattr(function)? {
+        return module.call_method1(function, (future,));
+    }
+    // 3.10: the class's `_repr_info` may be overridden.
+    let info: Vec<String> = future.call_method0("_repr_info")?.extract()?;
+    let class = future.get_type().name()?;
+    Ok(format!("<{class} {}>", info.join(" ")).into_pyobject(py)?.into_any())
+}
+
+/// `Future._repr_info()` of 3.10.
+pub(crate) fn future_repr_info<'py>(future: &Bound<'py, PyAny>, is_task: bool) -> PyResult<Bound<'py, PyAny>> {
+    let (module, function) = if is_task {
+        ("asyncio.base_tasks", "_task_repr_info")
+    } else {
+        ("asyncio.base_futures", "_future_repr_info")
+    };
+    future.py().import(module)?.call_method1(function, (future,))
+}
+
+/// `call_soon` and its kin in debug mode: the callback must be callable and no coroutine (function).
+pub(crate) fn check_callback(callback: Borrowed<'_, '_, PyAny>, method: &str) -> PyResult<()> {
+    let py = callback.py();
+    let names = names(py);
+    // The public name is deprecated since 3.14; the private one exists since then.
+    let coroutines = py.import("asyncio.coroutines")?;
+    let is_function = match coroutines.getattr_opt("_iscoroutinefunction")? {
+        Some(function) => function,
+        None => coroutines.getattr("iscoroutinefunction")?,
+    };
+    let is_coroutine = names.is_coroutine.bind(py).call1((callback,))?.is_truthy()?;
+    if is_coroutine || is_function.call1((callback,))?.is_truthy()? {
+        return Err(PyTypeError::new_err(format!("coroutines cannot be used with {method}()")));
+    }
+    if !callback.is_callable() {
+        let text = format!("a callable object was expected by {method}(), got {}", callback.repr()?);
+        return Err(PyTypeError::new_err(text));
+    }
+    Ok(())
+}
+
+/// What 3.15 says of a task's context that is none; earlier versions fail at the task's first step.
+pub(crate) fn not_a_context(context: Borrowed<'_, '_, PyAny>) -> PyErr {
+    let class = context.get_type().name().map_or_else(|_| String::new(), |name| name.to_string());
+    Error::Type(format!("a contextvars.Context was expected, got {class}")).into()
+}

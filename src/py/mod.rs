@@ -1,0 +1,15 @@
+//! The only rooms with `unsafe` in them: raw CPython calls behind safe types.
+//!
+//! Everything above speaks `Owned`, `This`, `Args` and `LoopCell`; nothing above this folder sees a raw pointer.
+//! Nothing here knows what a task, a future or a loop is.
+
+pub(crate) mod awaiting;
+pub(crate) mod call;
+pub(crate) mod cell;
+pub(crate) mod class;
+pub(crate) mod compat;
+pub(crate) mod errors;
+pub(crate) mod method;
+pub(crate) mod names;
+pub(crate) mod object;
+pub(crate) mod registry;

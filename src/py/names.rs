@@ -1,0 +1,100 @@
+//! Interned attribute names and cached imports: looked up once, at import of the extension.
+//!
+//! Every module above asks `names(py)`; nothing here changes afterwards, so any thread may read it.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+
+macro_rules! names {
+    (strings { $($field:ident = $text:literal),* $(,)? } imports { $($import:ident = $module:literal . $name:literal),* $(,)? }) => {
+        /// Strings are interned; imports are asyncio's own objects.
+        pub(crate) struct Names {
+            $(pub(crate) $field: Py<PyString>,)*
+            $(pub(crate) $import: Py<PyAny>,)*
+        }
+
+        impl Names {
+            fn load(py: Python<'_>) -> PyResult<Self> {
+                Ok(Names {
+                    $($field: PyString::intern(py, $text).unbind(),)*
+                    $($import: py.import($module)?.getattr($name)?.unbind(),)*
+                })
+            }
+        }
+    };
+}
+
+names! {
+    strings {
+        add_done_callback = "add_done_callback",
+        asyncio_future_blocking = "_asyncio_future_blocking",
+        call_exception_handler = "call_exception_handler",
+        call_soon = "call_soon",
+        cancel = "cancel",
+        context = "context",
+        eager_start = "eager_start",
+        exception = "exception",
+        fileno = "fileno",
+        future = "future",
+        get_debug = "get_debug",
+        get_loop = "get_loop",
+        handle = "handle",
+        is_running = "is_running",
+        limit = "limit",
+        file = "file",
+        loop_ = "loop",
+        message = "message",
+        msg = "msg",
+        name = "name",
+        coro = "coro",
+        private_loop = "_loop",
+        result = "result",
+        source_traceback = "source_traceback",
+        task = "task",
+        throw = "throw",
+        value = "value",
+        warning = "warning",
+        wakeup = "_wakeup",
+        step = "_step",
+        task_context = "_context",
+    }
+    imports {
+        future_class = "asyncio"."Future",
+        task_class = "asyncio"."Task",
+        handle_class = "asyncio"."Handle",
+        timer_handle_class = "asyncio"."TimerHandle",
+        cancelled_error = "asyncio"."CancelledError",
+        invalid_state_error = "asyncio"."InvalidStateError",
+        is_coroutine = "asyncio.coroutines"."iscoroutine",
+        extract_stack = "asyncio.format_helpers"."extract_stack",
+        format_callback_source = "asyncio.format_helpers"."_format_callback_source",
+        task_get_stack = "asyncio.base_tasks"."_task_get_stack",
+        task_print_stack = "asyncio.base_tasks"."_task_print_stack",
+        current_frame = "sys"."_getframe",
+        logger = "asyncio.log"."logger",
+        get_ident = "threading"."get_ident",
+    }
+}
+
+/// Imports asyncio. Called once, before any class is made.
+pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+    NAMES.get_or_try_init(py, || Names::load(py)).map(|_| ())
+}
+
+#[inline]
+pub(crate) fn names(py: Python<'_>) -> &'static Names {
+    NAMES.get(py).expect("names are loaded before the module has any class")
+}
+
+/// `sys._getframe()` of the Python code that called us, formatted: what debug mode keeps of an object's origin.
+pub(crate) fn extract_stack(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let names = names(py);
+    let frame = names.current_frame.bind(py).call1((0,)).map_err(|error| {
+        PyRuntimeError::new_err(format!("no Python frame to take a stack from: {error}"))
+    })?;
+    names.extract_stack.bind(py).call1((frame,))
+}

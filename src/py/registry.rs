@@ -1,0 +1,192 @@
+#![allow(unsafe_code)]
+//! asyncio's registers of tasks: which exist (`all_tasks`), which one runs (`current_task`).
+//!
+//! Until 3.13 the first is a `WeakSet`, whose Python methods cost more than the rest of a task's creation: the weak
+//! reference goes into its `data` set directly, which is all that `WeakSet.add` does. From 3.14 it is a linked list
+//! through the C task's own fields. The second is a dict until 3.13, a field of the thread state since.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::compat;
+use super::object::Owned;
+
+struct Registry {
+    tasks: Store,
+    current: Current,
+    eager: Option<(Py<PyAny>, Py<PyAny>)>,
+    enter: Py<PyAny>,
+    leave: Py<PyAny>,
+    /// `future_add_to_awaited_by` and its opposite.
+    awaited_by: Option<(Py<PyAny>, Py<PyAny>)>,
+}
+
+enum Store {
+    /// `WeakSet.data` and the callback of its weak references.
+    WeakSet { data: Py<PyAny>, remove: Py<PyAny> },
+    Function { register: Py<PyAny> },
+}
+
+enum Current {
+    Dict(Py<PyAny>),
+    Swap(Py<PyAny>),
+}
+
+static REGISTRY: PyOnceLock<Registry> = PyOnceLock::new();
+
+/// Finds the registers of the running interpreter. Called once, at import.
+pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+    REGISTRY.get_or_try_init(py, || Registry::find(py)).map(|_| ())
+}
+
+fn registry(py: Python<'_>) -> &'static Registry {
+    REGISTRY.get(py).expect("the registry is loaded before the module has any class")
+}
+
+impl Registry {
+    fn find(py: Python<'_>) -> PyResult<Self> {
+        let module = py.import("_asyncio")?;
+        let get = |name: &str| module.getattr(name).map(Bound::unbind);
+        let set = ["_scheduled_tasks", "_all_tasks"].iter().find_map(|name| module.getattr(*name).ok());
+        let tasks = match set {
+            Some(set) if !compat::HAS_TASK_LIST => {
+                Store::WeakSet { data: set.getattr("data")?.unbind(), remove: set.getattr("_remove")?.unbind() }
+            }
+            _ => Store::Function { register: get("_register_task")? },
+        };
+        let current = match module.getattr("_current_tasks") {
+            Ok(dict) if !compat::HAS_TASK_LIST => Current::Dict(dict.unbind()),
+            _ => Current::Swap(get("_swap_current_task")?),
+        };
+        let eager = match get("_register_eager_task") {
+            Ok(register) => Some((register, get("_unregister_eager_task")?)),
+            Err(_) => None,
+        };
+        let awaited_by = match get("future_add_to_awaited_by") {
+            Ok(add) => Some((add, get("future_discard_from_awaited_by")?)),
+            Err(_) => None,
+        };
+        let (enter, leave) = (get("_enter_task")?, get("_leave_task")?);
+        Ok(Registry { tasks, current, eager, enter, leave, awaited_by })
+    }
+}
+
+/// Makes `asyncio.all_tasks()` know the task; what is returned undoes it.
+pub(crate) fn register(task: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>> {
+    let py = task.py();
+    match &registry(py).tasks {
+        Store::Function { register } => register.bind(py).call1((task,)).map(|_| None),
+        // SAFETY: attached; both are live objects, `data` is the WeakSet's set.
+        Store::WeakSet { data, remove } => unsafe {
+            let reference = ffi::PyWeakref_NewRef(task.as_ptr(), remove.as_ptr());
+            let reference = Bound::from_owned_ptr_or_err(py, reference)?;
+            if ffi::PySet_Add(data.as_ptr(), reference.as_ptr()) != 0 {
+                return Err(PyErr::fetch(py));
+            }
+            Ok(Some(Owned::new(reference)))
+        },
+    }
+}
+
+/// Forgets a task that is done. `registration` is what `register` returned.
+pub(crate) fn unregister(task: Borrowed<'_, '_, PyAny>, registration: Option<Owned>) -> PyResult<()> {
+    let py = task.py();
+    match (&registry(py).tasks, registration) {
+        // The C task leaves the list when it dies.
+        (Store::Function { .. }, _) => Ok(()),
+        (Store::WeakSet { data, .. }, Some(reference)) => {
+            // SAFETY: as in `register`.
+            if unsafe { ffi::PySet_Discard(data.as_ptr(), reference.as_ptr()) } < 0 {
+                return Err(PyErr::fetch(py));
+            }
+            Ok(())
+        }
+        (Store::WeakSet { .. }, None) => Ok(()),
+    }
+}
+
+/// Makes `asyncio.current_task(loop)` answer with this task, or with None.
+#[inline]
+pub(crate) fn set_current(loop_: &Bound<'_, PyAny>, task: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let py = loop_.py();
+    match &registry(py).current {
+        Current::Swap(swap) => swap.bind(py).call1((loop_, task)).map(|_| ()),
+        Current::Dict(dict) => {
+            // SAFETY: attached; `dict` is the dict in which asyncio looks the loop up.
+            let failed = unsafe {
+                match task {
+                    Some(task) => ffi::PyDict_SetItem(dict.as_ptr(), loop_.as_ptr(), task.as_ptr()) != 0,
+                    None => {
+                        let failed = ffi::PyDict_DelItem(dict.as_ptr(), loop_.as_ptr()) != 0;
+                        if failed && ffi::PyErr_ExceptionMatches(ffi::PyExc_KeyError) != 0 {
+                            ffi::PyErr_Clear();
+                            return Ok(());
+                        }
+                        failed
+                    }
+                }
+            };
+            if failed { Err(PyErr::fetch(py)) } else { Ok(()) }
+        }
+    }
+}
+
+/// As `set_current`, and tells which task was current: for eager starts, which happen inside another task's step.
+pub(crate) fn swap_current<'py>(
+    loop_: &Bound<'py, PyAny>,
+    task: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = loop_.py();
+    let previous = match &registry(py).current {
+        Current::Swap(swap) => swap.bind(py).call1((loop_, task))?,
+        Current::Dict(dict) => {
+            let previous = dict.bind(py).call_method1("get", (loop_,))?;
+            set_current(loop_, task)?;
+            previous
+        }
+    };
+    Ok((!previous.is_none()).then_some(previous))
+}
+
+/// `_enter_task`: refuses to nest. For tasks on loops that are not ours, whose steps run one by one.
+pub(crate) fn enter(loop_: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    registry(loop_.py()).enter.bind(loop_.py()).call1((loop_, task)).map(|_| ())
+}
+
+/// `_leave_task`.
+pub(crate) fn leave(loop_: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    registry(loop_.py()).leave.bind(loop_.py()).call1((loop_, task)).map(|_| ())
+}
+
+/// A task in its eager first step: known to `all_tasks`, not yet scheduled.
+pub(crate) fn register_eager(task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    match &registry(task.py()).eager {
+        Some((register, _)) => register.bind(task.py()).call1((task,)).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn unregister_eager(task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    match &registry(task.py()).eager {
+        Some((_, unregister)) => unregister.bind(task.py()).call1((task,)).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// Notes for `asyncio.capture_call_graph()` and `python -m asyncio pstree` that the task awaits the future.
+#[inline]
+pub(crate) fn start_waiting(future: Borrowed<'_, '_, PyAny>, task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    match &registry(task.py()).awaited_by {
+        Some((add, _)) => add.bind(task.py()).call1((future, task)).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+#[inline]
+pub(crate) fn stop_waiting(future: Borrowed<'_, '_, PyAny>, task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    match &registry(task.py()).awaited_by {
+        Some((_, discard)) => discard.bind(task.py()).call1((future, task)).map(|_| ()),
+        None => Ok(()),
+    }
+}

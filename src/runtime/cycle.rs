@@ -1,0 +1,209 @@
+//! The turn of the loop: poll, dispatch, expire timers, run what is ready, report what failed.
+//!
+//! Called by `event_loop.rs` for `_run()`. A turn runs what was ready when it began and nothing that it made ready,
+//! as asyncio does. While there is work the kernel is asked only now and then: `MOST_TURNS` and `MOST_TIME_NS` bound how
+//! long I/O and signals may wait for it. The interpreter is let go only for a poll that may block.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use mioloop_core::clock::seconds;
+use mioloop_core::poller::{Poller, RawReadiness, Wait};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::ready::{Failure, Ready, Report};
+use super::{Io, Runtime, thread_tag};
+use crate::py::class::This;
+use crate::py::errors::Error;
+use crate::py::names::names;
+
+/// Turns without a look at the kernel, at most.
+const MOST_TURNS: u32 = 64;
+/// Time without a look at the kernel, at most, unless a single callback takes longer: 250 microseconds.
+const MOST_TIME_NS: u64 = 250_000;
+/// asyncio's MAXIMUM_SELECT_TIMEOUT: one day.
+const LONGEST_WAIT_NS: u64 = 24 * 3600 * 1_000_000_000;
+
+type Loop<'a, 'py> = This<'a, 'py, Runtime>;
+
+/// When the kernel was last asked.
+struct LastPoll {
+    turns: u32,
+    time_ns: u64,
+}
+
+/// Runs turns until `stop()`, `KeyboardInterrupt` or `SystemExit`. Work that did not run stays queued.
+pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
+    this.check_closed()?;
+    rearm_after_fork(this)?;
+    let thread_id: u64 = names(this.py()).get_ident.bind(this.py()).call0()?.extract()?;
+    let tag = thread_tag();
+    if this.shared.running.compare_exchange(0, tag, Relaxed, Relaxed).is_err() {
+        return Err(Error::AlreadyRunning.into());
+    }
+    this.shared.thread_id.store(thread_id, Relaxed);
+    let mut last = LastPoll { turns: MOST_TURNS, time_ns: 0 };
+    let result = loop {
+        if let Err(error) = turn(this, &mut last) {
+            break Err(error);
+        }
+        if this.shared.stopping.load(Relaxed) {
+            break Ok(());
+        }
+    };
+    this.shared.stopping.store(false, Relaxed);
+    this.shared.running.store(0, Relaxed);
+    this.shared.thread_id.store(0, Relaxed);
+    result.and(this.leave_task())
+}
+
+fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
+    let py = this.py();
+    let mut core = this.core.open(py);
+    if !this.shared.inbox.is_empty() {
+        this.shared.inbox.drain(&mut core.ready);
+    }
+    let busy = !core.ready.is_empty() || this.shared.stopping.load(Relaxed);
+    let deadline = if core.timers.is_empty() { None } else { core.timers.next_deadline() };
+    drop(core);
+
+    let mut now = this.now_ns();
+    last.turns += 1;
+    if !busy || last.turns >= MOST_TURNS || now.saturating_sub(last.time_ns) >= MOST_TIME_NS {
+        let wait = match deadline {
+            _ if busy => Wait::Now,
+            None => Wait::Forever,
+            Some(deadline) if deadline <= now => Wait::Now,
+            Some(deadline) => Wait::For((deadline - now).min(LONGEST_WAIT_NS)),
+        };
+        poll(this, wait)?;
+        now = this.now_ns();
+        *last = LastPoll { turns: 0, time_ns: now };
+    }
+    if deadline.is_some() {
+        expire_timers(this, now);
+    }
+    run_batch(this)
+}
+
+/// Asks the kernel, and queues the work of every source that is ready.
+fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
+    let py = this.py();
+    let (mut poller, mut events) = {
+        let mut core = this.core.open(py);
+        let io = core.io.as_mut().ok_or(Error::Closed)?;
+        io.registry.rearm().map_err(Error::Io)?;
+        io.poller.take().ok_or(Error::AlreadyRunning)?
+    };
+    events.clear();
+    let result = match wait {
+        Wait::Now => poller.poll(Wait::Now, &mut events),
+        _ => {
+            this.leave_task()?;
+            block(this, &mut poller, wait, &mut events)
+        }
+    };
+    let mut core = this.core.open(py);
+    let super::Core { ready, io, .. } = &mut *core;
+    if let Some(Io { registry, sources, poller: home, .. }) = io {
+        for raw in &events {
+            if let Some(readiness) = registry.accept(*raw) {
+                ready.extend(sources.ready(readiness).map(|work| work.clone_ref(py)));
+            }
+        }
+        *home = Some((poller, events));
+    }
+    drop(core);
+    result.map_err(Error::Io)?;
+    py.check_signals()
+}
+
+/// Sleeps in the kernel without the interpreter, unless another thread has left work in the meantime.
+fn block(this: Loop<'_, '_>, poller: &mut Poller, wait: Wait, events: &mut Vec<RawReadiness>) -> std::io::Result<()> {
+    let inbox = &this.shared.inbox;
+    if !inbox.prepare_to_block() {
+        return poller.poll(Wait::Now, events);
+    }
+    let result = this.py().detach(|| poller.poll(wait, events));
+    inbox.resume();
+    result
+}
+
+fn expire_timers(this: Loop<'_, '_>, now_ns: u64) {
+    let mut core = this.core.open(this.py());
+    while let Some(work) = core.timers.pop_expired(now_ns) {
+        core.ready.push_back(work);
+    }
+}
+
+/// Runs what is ready now, one by one, so that an exception that ends the run leaves the rest queued.
+fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
+    let py = this.py();
+    let mut left = this.core.open(py).ready.len();
+    while left > 0 {
+        left -= 1;
+        let Some(work) = this.core.open(py).ready.pop_front() else { break };
+        let result = if this.is_debug() { run_timed(this, work) } else { (work.run)(this, work.object) };
+        if let Err(failure) = result {
+            report(this, failure)?;
+        }
+    }
+    Ok(())
+}
+
+/// Debug mode: warns of work that takes longer than `loop.slow_callback_duration`.
+#[cold]
+fn run_timed(this: Loop<'_, '_>, work: Ready) -> Result<(), Failure> {
+    let py = this.py();
+    let begin = this.now_ns();
+    let object = work.object.clone_ref(py);
+    (work.run)(this, work.object)?;
+    let took = seconds(this.now_ns() - begin);
+    let limit = this.settings.open(py).slow_callback_duration;
+    if took >= limit {
+        let names = names(py);
+        // asyncio names the task rather than the handle of its step, and so do we: the object is the task.
+        names.logger.bind(py).call_method1(
+            &names.warning,
+            ("Executing %s took %.3f seconds", object.bind(py).repr()?, took),
+        )?;
+    }
+    Ok(())
+}
+
+#[cold]
+fn report(this: Loop<'_, '_>, failure: Failure) -> PyResult<()> {
+    let py = this.py();
+    let report = match failure {
+        Failure::Exit(error) => return Err(error),
+        Failure::Report(report) => *report,
+    };
+    let Report { message, exception, handle, source_traceback } = report;
+    if exception.is_instance_of::<PyKeyboardInterrupt>(py) || exception.is_instance_of::<PySystemExit>(py) {
+        return Err(exception);
+    }
+    let names = names(py);
+    let context = PyDict::new(py);
+    context.set_item(&names.message, message)?;
+    context.set_item(&names.exception, exception.into_value(py))?;
+    context.set_item(&names.handle, handle.bind(py))?;
+    if let Some(source_traceback) = source_traceback {
+        context.set_item(&names.source_traceback, source_traceback.bind(py))?;
+    }
+    this.object().call_method1(&names.call_exception_handler, (context,)).map(|_| ())
+}
+
+/// A loop that was made before `fork()` gets descriptors of its own in the child.
+fn rearm_after_fork(this: Loop<'_, '_>) -> PyResult<()> {
+    let mut core = this.core.open(this.py());
+    let io = core.io.as_mut().ok_or(Error::Closed)?;
+    if io.process != std::process::id() {
+        let poller = io.registry.rebuild().map_err(Error::Io)?;
+        io.poller = Some((poller, Vec::new()));
+        io.process = std::process::id();
+        let mut waker = this.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *waker = io.registry.waker();
+    }
+    Ok(())
+}

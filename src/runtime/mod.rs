@@ -1,0 +1,275 @@
+//! `Runtime`: the state of one event loop, and the class `_native.Loop` that Python sees.
+//!
+//! Who owns what: `Core` belongs to whoever runs the loop and is opened for a few instructions at a time (see
+//! `py/cell.rs`); `Shared` is for any thread. Tasks, futures and handles keep the loop object and reach the runtime
+//! through it. The methods that Python calls are in `event_loop.rs`; the turn of the loop is in `cycle.rs`.
+
+pub(crate) mod cycle;
+pub(crate) mod ready;
+pub(crate) mod sources;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use mioloop_core::clock::{Clock, MonotonicClock, seconds};
+use mioloop_core::inbox::Inbox;
+use mioloop_core::poller::{Poller, RawReadiness, Registry, Waker};
+use mioloop_core::timers::Timers;
+use pyo3::prelude::*;
+
+use crate::py::cell::LoopCell;
+use crate::py::class::This;
+use crate::py::errors::Error;
+use crate::py::method::Receiver;
+use crate::py::object::Owned;
+use crate::py::registry;
+use ready::Ready;
+use sources::Sources;
+
+const CLOSED: u8 = 1;
+const DEBUG: u8 = 2;
+
+/// One event loop. The Python class is `mioloop._native.Loop`.
+#[pyclass(name = "Loop", module = "mioloop._native", subclass, weakref, frozen)]
+pub(crate) struct Runtime {
+    pub(crate) core: LoopCell<Core>,
+    pub(crate) shared: Shared,
+    pub(crate) settings: LoopCell<Settings>,
+    /// Does `create_task` make native tasks? Fixed at creation.
+    pub(crate) native_tasks: bool,
+    /// No subclass overrides a method that native code would call: then it need not ask. Fixed at creation.
+    pub(crate) direct: bool,
+}
+
+/// Loop thread only: opened by the thread that runs the loop, or by any while it does not run.
+pub(crate) struct Core {
+    pub(crate) ready: VecDeque<Ready>,
+    pub(crate) timers: Timers<Ready>,
+    pub(crate) io: Option<Io>,
+    /// The task that `asyncio.current_task()` answers with.
+    entered: Option<Owned>,
+}
+
+/// Loop thread only. None in a closed loop.
+pub(crate) struct Io {
+    pub(crate) registry: Registry,
+    pub(crate) sources: Sources,
+    /// Away while a poll blocks.
+    poller: Option<(Poller, Vec<RawReadiness>)>,
+    /// The process that made the descriptors: a forked child makes its own.
+    process: u32,
+}
+
+/// Any thread.
+pub(crate) struct Shared {
+    inbox: Inbox<Ready>,
+    /// Any thread; locked only to wake a sleeping loop, or to replace the waker in a forked child.
+    waker: Mutex<Waker>,
+    /// `thread_tag()` of the thread that runs the loop, 0 while none does.
+    running: AtomicUsize,
+    /// `threading.get_ident()` of that thread.
+    pub(crate) thread_id: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+    flags: AtomicU8,
+}
+
+/// Loop thread only.
+pub(crate) struct Settings {
+    pub(crate) task_factory: Option<Owned>,
+    /// Seconds.
+    pub(crate) slow_callback_duration: f64,
+}
+
+impl Receiver for Runtime {
+    #[inline]
+    fn receive<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<This<'a, 'py, Self>> {
+        object.cast::<Runtime>().ok().map(|loop_| This::new(object, loop_.get()))
+    }
+}
+
+impl Runtime {
+    pub(crate) fn new(native_tasks: bool, direct: bool) -> io::Result<Self> {
+        let (poller, registry) = Poller::new()?;
+        let waker = registry.waker();
+        let io = Io {
+            registry,
+            sources: Sources::new(),
+            poller: Some((poller, Vec::new())),
+            process: std::process::id(),
+        };
+        Ok(Runtime {
+            core: LoopCell::new(Core {
+                ready: VecDeque::new(),
+                timers: Timers::new(),
+                io: Some(io),
+                entered: None,
+            }),
+            shared: Shared {
+                inbox: Inbox::new(),
+                waker: Mutex::new(waker),
+                running: AtomicUsize::new(0),
+                thread_id: AtomicU64::new(0),
+                stopping: AtomicBool::new(false),
+                flags: AtomicU8::new(0),
+            },
+            settings: LoopCell::new(Settings { task_factory: None, slow_callback_duration: 0.1 }),
+            native_tasks,
+            direct,
+        })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.flags.load(Relaxed) & CLOSED != 0
+    }
+
+    pub(crate) fn is_debug(&self) -> bool {
+        self.shared.flags.load(Relaxed) & DEBUG != 0
+    }
+
+    pub(crate) fn set_debug(&self, on: bool) {
+        if on {
+            self.shared.flags.fetch_or(DEBUG, Relaxed);
+        } else {
+            self.shared.flags.fetch_and(!DEBUG, Relaxed);
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.shared.running.load(Relaxed) != 0
+    }
+
+    pub(crate) fn check_closed(&self) -> Result<(), Error> {
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Debug mode's `_check_thread`.
+    pub(crate) fn check_thread(&self) -> Result<(), Error> {
+        let running = self.shared.running.load(Relaxed);
+        if running != 0 && running != thread_tag() { Err(Error::WrongThread) } else { Ok(()) }
+    }
+
+    /// Closed? In debug mode, the right thread? Both in one look.
+    #[inline]
+    pub(crate) fn check_call(&self) -> Result<(), Error> {
+        match self.shared.flags.load(Relaxed) {
+            0 => Ok(()),
+            flags if flags & CLOSED != 0 => Err(Error::Closed),
+            _ => self.check_thread(),
+        }
+    }
+
+    /// `loop.time()` in nanoseconds.
+    pub(crate) fn now_ns(&self) -> u64 {
+        MonotonicClock.now_ns()
+    }
+
+    /// `loop.time()`: seconds.
+    pub(crate) fn time(&self) -> f64 {
+        seconds(self.now_ns())
+    }
+
+    /// `call_soon` for work: refuses a closed loop.
+    #[inline]
+    pub(crate) fn schedule(&self, py: Python<'_>, ready: Ready) -> Result<(), Error> {
+        self.check_call()?;
+        self.enqueue(py, ready);
+        Ok(())
+    }
+
+    /// Queues work behind all that was queued before, whichever thread queued it.
+    #[inline]
+    pub(crate) fn enqueue(&self, py: Python<'_>, ready: Ready) {
+        let running = self.shared.running.load(Relaxed);
+        if running != 0 && running != thread_tag() {
+            self.enqueue_threadsafe(ready);
+            return;
+        }
+        let mut core = self.core.open(py);
+        if !self.shared.inbox.is_empty() {
+            self.shared.inbox.drain(&mut core.ready);
+        }
+        core.ready.push_back(ready);
+    }
+
+    /// Queues work from another thread, and wakes the loop if it sleeps.
+    pub(crate) fn enqueue_threadsafe(&self, ready: Ready) {
+        if self.shared.inbox.push(ready) {
+            let waker = self.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // A loop that is being closed has no poller to wake, and nothing left to do with the work.
+            let _ = waker.wake();
+        }
+    }
+
+    /// Gives up all queued work and every descriptor. The caller drops what is returned.
+    pub(crate) fn close(&self, py: Python<'_>) -> impl Drop + use<> {
+        self.shared.flags.fetch_or(CLOSED, Relaxed);
+        let mut core = self.core.open(py);
+        self.shared.inbox.drain(&mut core.ready);
+        let mut io = core.io.take();
+        let watched = io.as_mut().map(|io| io.sources.clear(&mut io.registry));
+        let ready = std::mem::take(&mut core.ready);
+        let timers = core.timers.clear();
+        drop(core);
+        Dropped { _ready: ready, _timers: timers, _watched: watched, _io: io }
+    }
+
+    pub(crate) fn visit(&self, mut visit: impl FnMut(&Owned)) {
+        self.shared.inbox.for_each(|ready| visit(&ready.object));
+        if let Some(core) = self.core.peek() {
+            core.ready.iter().chain(core.timers.iter()).for_each(|ready| visit(&ready.object));
+            core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
+            core.entered.iter().for_each(&mut visit);
+        }
+        if let Some(settings) = self.settings.peek() {
+            settings.task_factory.iter().for_each(&mut visit);
+        }
+    }
+}
+
+/// What a closed loop leaves behind.
+struct Dropped {
+    _ready: VecDeque<Ready>,
+    _timers: Vec<Ready>,
+    _watched: Option<Vec<Ready>>,
+    _io: Option<Io>,
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {}
+}
+
+impl This<'_, '_, Runtime> {
+    /// Makes `current_task()` answer with `task`. Stays so until other work runs: a task that steps twice in a row, or
+    /// alone, costs one look at a pointer.
+    #[inline]
+    pub(crate) fn enter_task(&self, task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+        let py = self.py();
+        let mut core = self.core.open(py);
+        if core.entered.as_ref().is_some_and(|entered| entered.as_ptr() == task.as_ptr()) {
+            return Ok(());
+        }
+        let previous = core.entered.replace(Owned::of(task));
+        drop(core);
+        drop(previous);
+        registry::set_current(&self.object(), Some(&task))
+    }
+
+    /// Makes `current_task()` answer None.
+    #[inline]
+    pub(crate) fn leave_task(&self) -> PyResult<()> {
+        let previous = self.core.open(self.py()).entered.take();
+        match previous {
+            None => Ok(()),
+            Some(_) => registry::set_current(&self.object(), None),
+        }
+    }
+}
+
+/// A number that no other living thread has; never 0.
+#[inline]
+fn thread_tag() -> usize {
+    thread_local!(static TAG: u8 = const { 0 });
+    TAG.with(|tag| std::ptr::from_ref(tag).addr())
+}

@@ -1,0 +1,128 @@
+//! `TimerHandle`: what `call_later` and `call_at` return.
+//!
+//! A handle with a time and a place in the loop's timers. Comparisons, hash and repr are asyncio's inherited Python, by
+//! way of `_when`. Cancelling takes the handle out of the timers at once.
+
+use mioloop_core::clock::deadline_ns;
+use mioloop_core::timers::TimerKey;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat};
+
+use crate::handle::{self, AsHandle, Callback, Handle};
+use crate::py::cell::LoopCell;
+use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::method::{Method, Reply, Slots};
+use crate::py::names::names;
+use crate::py::object::Owned;
+use crate::runtime::Runtime;
+use crate::runtime::ready::Ready;
+
+/// A callback that waits for its time.
+pub(crate) struct TimerHandle {
+    handle: Handle,
+    timer: LoopCell<Timer>,
+}
+
+struct Timer {
+    when: When,
+    key: TimerKey,
+    scheduled: bool,
+}
+
+/// A time of `loop.time()`, as the caller gave it.
+pub(crate) struct When {
+    pub(crate) seconds: f64,
+    /// The caller's own object, where it is not a float.
+    pub(crate) object: Option<Owned>,
+}
+
+static TIMER_HANDLE: Class = Class::new();
+
+pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let base = names(py).timer_handle_class.bind(py).clone().cast_into()?;
+    let recipe = Recipe {
+        name: c"mioloop.TimerHandle",
+        doc: c"A callback that waits for its time.",
+        base: &base,
+        base_in_python: true,
+        public: false,
+    };
+    let mut methods = handle::methods::<TimerHandle>();
+    methods.retain(|method| !method.is_named(c"cancel"));
+    methods.extend([
+        Method::no_args(c"cancel", c"Cancels the callback. Follows asyncio.TimerHandle.cancel.", cancel),
+        Method::no_args(c"when", c"The time it is due, of loop.time(): seconds.", when),
+        Method::get(c"_when", when),
+        Method::get(c"_scheduled", scheduled),
+    ]);
+    Ok(class::define::<TimerHandle>(&recipe, methods, Slots::new())?.into_any())
+}
+
+/// Queues a callback for a time, as `call_at` does.
+pub(crate) fn call_at<'py>(loop_: This<'_, 'py, Runtime>, when: When, callback: Callback<'_, 'py>) -> Reply<'py> {
+    loop_.check_call()?;
+    let py = loop_.py();
+    let due = deadline_ns(when.seconds);
+    let timer = LoopCell::new(Timer { when, key: TimerKey::default(), scheduled: true });
+    let object = class::create(py, TimerHandle { handle: callback.into_handle(loop_)?, timer })?;
+    let ready = Ready { object: Owned::new(object.clone()), run: handle::run::<TimerHandle> };
+    let key = loop_.core.open(py).timers.insert(due, ready);
+    if let Some(this) = This::<TimerHandle>::of_exact(object.as_borrowed()) {
+        this.timer.open(py).key = key;
+    }
+    Ok(object)
+}
+
+fn cancel<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
+    let py = this.py();
+    let key = {
+        let mut timer = this.timer.open(py);
+        std::mem::take(&mut timer.scheduled).then_some(timer.key)
+    };
+    if this.handle.cancel(this.object())?
+        && let Some(key) = key
+        && let Ok(loop_) = this.handle.get_loop(py).bind(py).cast::<Runtime>()
+    {
+        // The timers hold a reference to this very handle: it goes when the cell is closed again.
+        let work = loop_.get().core.open(py).timers.cancel(key);
+        drop(work);
+    }
+    Ok(py.None().into_bound(py))
+}
+
+fn when<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
+    let py = this.py();
+    let timer = this.timer.open(py);
+    let (seconds, object) = (timer.when.seconds, timer.when.object.as_ref().map(|object| object.clone_ref(py)));
+    drop(timer);
+    Ok(object.map_or_else(|| PyFloat::new(py, seconds).into_any(), |object| object.into_bound(py)))
+}
+
+fn scheduled<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
+    let scheduled = this.timer.open(this.py()).scheduled;
+    Ok(PyBool::new(this.py(), scheduled).to_owned().into_any())
+}
+
+impl AsHandle for TimerHandle {
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+    fn begin(&self, py: Python<'_>) {
+        self.timer.open(py).scheduled = false;
+    }
+}
+
+impl Fields for TimerHandle {
+    fn class() -> &'static Class {
+        &TIMER_HANDLE
+    }
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        self.handle.visit_fields(visit)?;
+        self.timer.peek().map_or(Ok(()), |timer| visit.option(&timer.when.object))
+    }
+    fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
+        let mut taken = self.handle.take_fields(py);
+        taken.extend(self.timer.open(py).when.object.take());
+        taken
+    }
+}
