@@ -19,7 +19,7 @@ else
 endif
 
 test: ## all that CI checks, on every Python found; STAGES='lint rust' PYTHONS='3.11' for a part
-	@scripts/setup dev build
+	@scripts/setup check build
 	@.venv/bin/python scripts/check.py --stages '$(STAGES)' --pythons '$(PYTHONS)'
 
 check: test ## the same as test

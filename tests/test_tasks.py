@@ -308,6 +308,7 @@ def test_stack_of_a_failed_task(loop: Loop) -> None:
     text = out.getvalue()
     assert text.startswith("Traceback for <Task finished name=")
     assert text.endswith("ValueError: reason\n")
+    assert isinstance(task.exception(), ValueError)
 
 
 def test_repr(loop: Loop) -> None:

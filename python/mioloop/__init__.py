@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ._policy import EventLoopPolicy
 
 __all__ = [
-    "EventLoopPolicy",
     "Future",
     "Loop",
     "Task",
@@ -34,8 +33,8 @@ __all__ = [
     "provide_asyncio_coroutine",
     "run",
 ]
-if not _compat.HAS_POLICIES:
-    __all__.remove("EventLoopPolicy")
+if _compat.HAS_POLICIES:
+    __all__ += ["EventLoopPolicy"]
 
 __version__ = "0.1.0"
 

@@ -13,19 +13,24 @@ from contextvars import Context
 from typing import Any, TypeVar, final
 
 from _typeshed import FileDescriptorLike
-from typing_extensions import Self, TypeVarTuple, Unpack
+from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
+
+__all__ = ["Future", "Handle", "Loop", "Task", "TimerHandle"]
+if sys.version_info >= (3, 14):
+    __all__ += ["ThreadSafeHandle"]
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
 
+@disjoint_base
 class Loop:
     slow_callback_duration: float
     @property
     def native_tasks(self) -> bool: ...
     @property
     def _thread_id(self) -> int | None: ...
-    def __new__(cls, native_tasks: bool | None = None) -> Self: ...
+    def __new__(cls, *, native_tasks: bool | None = None) -> Self: ...
     def call_soon(
         self,
         callback: Callable[[Unpack[_Ts]], object],
@@ -112,11 +117,21 @@ class Loop:
     def _run(self) -> None: ...
     def _close(self) -> None: ...
 
+@disjoint_base
 class Future(asyncio.Future[_T]): ...
+
+@disjoint_base
 class Task(asyncio.Task[_T_co]): ...
+
+@final
+@disjoint_base
 class Handle(asyncio.Handle): ...
+
+@final
+@disjoint_base
 class TimerHandle(asyncio.TimerHandle): ...
 
 if sys.version_info >= (3, 14):
     @final
+    @disjoint_base
     class ThreadSafeHandle(asyncio.Handle): ...
