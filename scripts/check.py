@@ -30,7 +30,7 @@ TOOLS = ROOT / ".venv" / "bin"
 WHEELS = ROOT / "target" / "wheels"
 MAX_WHEEL_BYTES = 3 * 1024 * 1024
 
-PYTEST_LINE = re.compile(r"^=+ .*\b(?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
+PYTEST_LINE = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
 PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|error)")
 CARGO_LINE = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed")
 PLAIN_LINE = re.compile(r"^(\d+) passed, (\d+) failed")

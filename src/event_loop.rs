@@ -212,6 +212,7 @@ impl Runtime {
     fn __new__(cls: &Bound<'_, PyType>, native_tasks: Option<bool>) -> PyResult<Self> {
         let native_tasks =
             native_tasks.unwrap_or_else(|| std::env::var_os("MIOLOOP_NATIVE_TASKS").is_none_or(|value| value != "0"));
+        Runtime::know_class(cls);
         let own = cls.py().get_type::<Runtime>();
         let direct = cls.getattr("call_soon")?.is(&own.getattr("call_soon")?);
         Ok(Runtime::new(native_tasks, direct).map_err(Error::Io)?)
@@ -279,8 +280,8 @@ impl Runtime {
     }
 
     #[getter]
-    fn _thread_id(&self) -> Option<u64> {
-        Some(self.shared.thread_id.load(Relaxed)).filter(|id| *id != 0)
+    fn _thread_id(&self) -> Option<usize> {
+        Some(self.shared.running.load(Relaxed)).filter(|id| *id != 0)
     }
 
     #[pyo3(name = "_check_closed")]

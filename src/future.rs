@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use crate::handle::{self, Handle};
+use crate::handle;
 use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Class, Fields, Stop, This, Visit};
@@ -171,6 +171,9 @@ impl Fields for Future {
     }
     fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
         self.state.open(py).take_references()
+    }
+    fn wants_finalizer(&self) -> bool {
+        self.state.peek().is_none_or(|state| state.log_traceback)
     }
     fn finalize(this: This<'_, '_, Self>) {
         AnyFuture::from(this).report_unretrieved();
@@ -382,6 +385,20 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         }
     }
 
+    /// What to throw into a task that awaited this future; None if it has a result.
+    pub(crate) fn failure(self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        {
+            let state = self.state.open(self.py());
+            if state.status == Status::Finished && state.exception.is_none() {
+                return Ok(None);
+            }
+        }
+        match self.outcome()? {
+            Outcome::Exception(exception) => Ok(Some(exception)),
+            Outcome::Value(_) | Outcome::Pending => Ok(None),
+        }
+    }
+
     /// `result()`: raises what `set_exception` was given.
     pub(crate) fn result(self) -> PyResult<Bound<'py, PyAny>> {
         self.outcome()?.into_result()
@@ -490,15 +507,12 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             (Callback::Wake(work), Some(runtime)) => Ok(runtime.schedule(py, work)?),
             (Callback::Wake(_), None) => Err(Error::Uninitialized("Future").into()),
             (Callback::Call { function, context }, Some(runtime)) if direct => {
-                runtime.check_call()?;
                 let callback = handle::Callback {
                     function: function.borrow(py),
                     arguments: Arguments::one(Owned::of(self.object)),
                     context: Some(context.borrow(py)),
                 };
-                let (_, work) = handle::work::<Handle>(runtime, callback)?;
-                runtime.enqueue(py, work);
-                Ok(())
+                handle::call_soon(runtime, callback).map(|_| ())
             }
             (Callback::Call { function, context }, _) => {
                 call_soon(loop_, function.bind(py), Some(self.object), context.bind(py))

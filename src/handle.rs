@@ -32,9 +32,20 @@ struct HandleState {
     arguments: Arguments,
     context: Option<Owned>,
     cancelled: bool,
-    /// Debug mode keeps what `repr` said before `cancel` forgot the callback.
+    debug: Option<Box<Origin>>,
+}
+
+/// What debug mode keeps.
+struct Origin {
+    /// What `repr` said before `cancel` forgot the callback.
     repr: Option<Owned>,
     source_traceback: Option<Owned>,
+}
+
+impl HandleState {
+    fn source_traceback(&self) -> Option<&Owned> {
+        self.debug.as_ref()?.source_traceback.as_ref()
+    }
 }
 
 /// The handle of `call_soon_threadsafe` from 3.14 on.
@@ -105,11 +116,11 @@ fn get_loop<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn kept_repr<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    this.handle().read(this.py(), |state| state.repr.as_ref())
+    this.handle().read(this.py(), |state| state.debug.as_ref()?.repr.as_ref())
 }
 
 fn source_traceback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    this.handle().read(this.py(), |state| state.source_traceback.as_ref())
+    this.handle().read(this.py(), HandleState::source_traceback)
 }
 
 /// `_ThreadSafeHandle._run` takes a lock that ours does not have; the plain one does the rest.
@@ -159,8 +170,12 @@ impl Callback<'_, '_> {
             Some(context) => Owned::of(context),
             None => copy_context(py)?,
         };
-        let source_traceback =
-            if loop_.is_debug() { Some(Owned::new(names::extract_stack(py)?)) } else { None };
+        let debug = if loop_.is_debug() {
+            let source_traceback = Some(Owned::new(names::extract_stack(py)?));
+            Some(Box::new(Origin { repr: None, source_traceback }))
+        } else {
+            None
+        };
         Ok(Handle {
             state: LoopCell::new(HandleState {
                 loop_: loop_.owned(),
@@ -168,14 +183,13 @@ impl Callback<'_, '_> {
                 arguments: self.arguments,
                 context: Some(context),
                 cancelled: false,
-                repr: None,
-                source_traceback,
+                debug,
             }),
         })
     }
 }
 
-/// A handle and the unit of work that runs it.
+/// A handle and the unit of work that runs it, for any owner.
 pub(crate) fn work<'py, T: AsHandle + From<Handle>>(
     loop_: This<'_, 'py, Runtime>,
     callback: Callback<'_, 'py>,
@@ -186,10 +200,18 @@ pub(crate) fn work<'py, T: AsHandle + From<Handle>>(
 }
 
 /// Queues a callback, as `call_soon` does.
+///
+/// The collector does not see the handle while it waits in a running loop's queue: most die there, and one that does not
+/// is tracked when it leaves the queue (`run`, `cancel`, the end of the loop's run).
+#[inline]
 pub(crate) fn call_soon<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
     loop_.check_call()?;
-    let (handle, ready) = work::<Handle>(loop_, callback)?;
-    loop_.enqueue(loop_.py(), ready);
+    let py = loop_.py();
+    let handle = class::create_untracked(py, callback.into_handle(loop_)?)?;
+    if !loop_.is_running() {
+        class::track(handle.as_borrowed());
+    }
+    loop_.enqueue(py, Ready { object: Owned::new(handle.clone()), run: run::<Handle> });
     Ok(handle)
 }
 
@@ -208,6 +230,9 @@ pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> R
             _ => return Ok(()),
         }
     };
+    if class::is_shared(&object) {
+        class::track(object.borrow(py));
+    }
     match in_context(context.bind(py), || arguments.call(callback.bind(py))) {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) | Err(error) => Err(failure(this.handle(), error, &object, loop_, callback.bind(py))),
@@ -238,7 +263,7 @@ fn failure(
         Ok(source) => write!(message, "{source}").expect("writing to a String cannot fail"),
         Err(error) => return Failure::Exit(error),
     }
-    let source_traceback = handle.state.open(py).source_traceback.as_ref().map(|stack| stack.clone_ref(py));
+    let source_traceback = handle.state.open(py).source_traceback().map(|stack| stack.clone_ref(py));
     Failure::Report(Box::new(Report { message, exception, handle: object.clone_ref(py), source_traceback }))
 }
 
@@ -283,10 +308,14 @@ impl Handle {
         };
         let forgotten = {
             let mut state = self.state.open(py);
-            state.repr = repr;
+            if let Some(repr) = repr {
+                let source_traceback = state.debug.take().and_then(|debug| debug.source_traceback);
+                state.debug = Some(Box::new(Origin { repr: Some(repr), source_traceback }));
+            }
             (state.callback.take(), std::mem::replace(&mut state.arguments, Arguments::none()))
         };
         drop(forgotten);
+        class::track(object);
         Ok(true)
     }
 
@@ -296,15 +325,13 @@ impl Handle {
         visit.option(&state.callback)?;
         state.arguments.iter().try_for_each(|argument| visit.object(argument))?;
         visit.option(&state.context)?;
-        visit.option(&state.source_traceback)
+        state.source_traceback().map_or(Ok(()), |stack| visit.object(stack))
     }
 
     pub(crate) fn take_fields(&self, py: Python<'_>) -> Vec<Owned> {
         let mut state = self.state.open(py);
-        let mut taken: Vec<Owned> = [state.callback.take(), state.context.take(), state.source_traceback.take()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let mut taken: Vec<Owned> = [state.callback.take(), state.context.take()].into_iter().flatten().collect();
+        taken.extend(state.debug.take().and_then(|debug| debug.source_traceback));
         match std::mem::replace(&mut state.arguments, Arguments::none()) {
             Arguments::Inline(values) => taken.extend(values.into_iter().flatten()),
             Arguments::Tuple(values) => taken.extend(values),

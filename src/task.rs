@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use pyo3::prelude::*;
 
-use crate::future::{AnyFuture, FutureLike, FutureState};
+use crate::future::{AnyFuture, FutureLike, FutureState, Status};
 use crate::py::call::{copy_context, is_context, is_native_coroutine};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Stop, This, Visit};
@@ -75,6 +75,8 @@ impl TaskState {
 
 impl Fields for Task {
     const FINALIZES: bool = true;
+    /// A C task that dies also leaves asyncio's list of tasks.
+    const REUSABLE: bool = !compat::HAS_TASK_LIST;
 
     fn class() -> &'static Class {
         &TASK
@@ -110,6 +112,10 @@ impl Fields for Task {
         drop(state);
         taken.extend(fields.into_iter().flatten());
         taken
+    }
+    fn wants_finalizer(&self) -> bool {
+        let quiet = |future: &FutureState| future.status != Status::Pending && !future.log_traceback;
+        !self.future.peek().is_some_and(|future| quiet(&future))
     }
     fn finalize(this: This<'_, '_, Self>) {
         let future = AnyFuture::from(this);
@@ -247,7 +253,7 @@ impl<'py> This<'_, 'py, Task> {
         {
             let mut future = self.future.open(py);
             future.log_traceback = false;
-            if future.status != crate::future::Status::Pending {
+            if future.status != Status::Pending {
                 drop(future);
                 drop(message);
                 return Ok(false);

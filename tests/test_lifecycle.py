@@ -1,19 +1,18 @@
 """A loop from its making to its end: running, stopping, closing, and what lasts as long as a run.
 
 Run on asyncio and on mioloop alike; what asyncio answers is what is expected. What callbacks,
-tasks and futures do in between is in their own files, signals and threads too.
+tasks and futures do in between is in their own files; so are signals, debug mode and
+asynchronous generators.
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import sys
 import threading
-import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -276,102 +275,6 @@ def test_a_callback_that_exits_loses_no_other_callback(loop: Loop, error: BaseEx
     assert sorted(calls) == [1, 2, 3]
 
 
-def interrupt_after(seconds: float, stop: Callable[[], object]) -> threading.Thread:
-    """Press Ctrl-C after a while; call `stop` much later, should it not have worked."""
-
-    def work() -> None:
-        time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGINT)
-        if ended.wait(20):
-            return
-        stop()
-
-    ended = threading.Event()
-    thread = threading.Thread(target=work)
-    thread.ended = ended  # type: ignore[attr-defined]
-    return thread
-
-
-def test_ctrl_c_interrupts_an_idle_loop_at_once(loop: Loop) -> None:
-    later: list[int] = []
-    handle = loop.call_later(30, later.append, 1)
-    thread = interrupt_after(0.05, lambda: loop.call_soon_threadsafe(loop.stop))
-    thread.start()
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_forever()
-    thread.ended.set()  # type: ignore[attr-defined]
-    thread.join()
-    assert time.monotonic() - started < 5
-    assert not handle.cancelled()
-    handle.cancel()
-    assert loop.run_until_complete(answer()) == 42
-
-
-def test_ctrl_c_interrupts_a_busy_loop_and_loses_nothing(loop: Loop) -> None:
-    counts = {"called": 0, "scheduled": 0}
-
-    def spin() -> None:
-        counts["called"] += 1
-        loop.call_soon(spin)
-
-    loop.call_soon(spin)
-    thread = interrupt_after(0.02, loop.stop)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_forever()
-    thread.ended.set()  # type: ignore[attr-defined]
-    thread.join()
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    assert loop.run_until_complete(answer()) == 42
-    assert counts["called"] > 0
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.Runner came with 3.11")
-def test_ctrl_c_cancels_the_main_task_of_a_runner(loop_factory: LoopFactory) -> None:
-    seen: list[str] = []
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.02, os.kill, os.getpid(), signal.SIGINT)
-        try:
-            await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            seen.append("cancelled")
-            raise
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        with pytest.raises(KeyboardInterrupt):
-            runner.run(main())
-        assert runner.run(answer()) == 42
-    assert seen == ["cancelled"]
-
-
-def test_the_users_wakeup_descriptor_is_put_back(new_loop: LoopFactory) -> None:
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(write_fd, False)
-    os.set_blocking(read_fd, False)
-    before = signal.set_wakeup_fd(write_fd)
-    old = signal.signal(signal.SIGUSR1, lambda *_: None)
-    try:
-        loop = new_loop()
-
-        async def main() -> None:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            await asyncio.sleep(0.01)
-
-        loop.run_until_complete(main())
-        loop.close()
-        # It got the signal that arrived during the run, too.
-        assert os.read(read_fd, 10) == bytes([signal.SIGUSR1])
-    finally:
-        assert signal.set_wakeup_fd(before) == write_fd
-        signal.signal(signal.SIGUSR1, old)
-        os.close(read_fd)
-        os.close(write_fd)
-
-
 # Closing
 
 
@@ -447,132 +350,6 @@ def test_closing_gives_every_descriptor_back(loop_factory: LoopFactory) -> None:
     for _ in range(20):
         one_life()
     assert open_descriptors() == before
-
-
-# Asynchronous generators
-
-
-async def numbers(ended: list[str]) -> AsyncIterator[int]:
-    try:
-        for number in range(100):
-            yield number
-    finally:
-        await asyncio.sleep(0)
-        ended.append("ended")
-
-
-def test_a_dropped_generator_is_closed_by_the_loop(loop: Loop) -> None:
-    ended: list[str] = []
-
-    async def main() -> None:
-        async for number in numbers(ended):
-            if number == 3:
-                break
-        gc.collect()
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert ended == ["ended"]
-
-    loop.run_until_complete(main())
-
-
-def test_shutdown_closes_the_generators_that_are_left(loop: Loop) -> None:
-    ended: list[str] = []
-    kept = [numbers(ended) for _ in range(3)]
-
-    async def main() -> None:
-        for agen in kept:
-            assert await agen.__anext__() == 0  # type: ignore[attr-defined]
-
-    loop.run_until_complete(main())
-    assert ended == []
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    assert ended == ["ended"] * 3
-    loop.run_until_complete(loop.shutdown_asyncgens())
-
-
-def test_a_generator_that_fails_to_close_is_reported(loop: Loop) -> None:
-    contexts: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda loop, context: contexts.append(context))
-
-    async def fails() -> AsyncIterator[int]:
-        try:
-            yield 1
-        finally:
-            raise ZeroDivisionError
-
-    agen = fails()
-
-    async def main() -> None:
-        await agen.__anext__()  # type: ignore[attr-defined]
-
-    loop.run_until_complete(main())
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    (context,) = contexts
-    assert context["asyncgen"] is agen
-    assert isinstance(context["exception"], ZeroDivisionError)
-    assert context["message"] == (
-        f"an error occurred during closing of asynchronous generator {agen!r}"
-    )
-
-
-def test_a_generator_started_after_the_shutdown_gives_a_warning(loop: Loop) -> None:
-    loop.run_until_complete(loop.shutdown_asyncgens())
-
-    async def main() -> None:
-        async with contextlib.aclosing(numbers([])) as agen:  # type: ignore[type-var]
-            await agen.__anext__()
-
-    with pytest.warns(ResourceWarning, match=r"was scheduled after loop\.shutdown_asyncgens\(\)"):
-        loop.run_until_complete(main())
-
-
-def test_the_generator_hooks_are_put_back(loop: Loop) -> None:
-    def first(agen: object) -> None:
-        """Be somebody else's hook."""
-
-    before = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(firstiter=first)
-    try:
-        loop.run_until_complete(answer())
-        assert sys.get_asyncgen_hooks().firstiter is first
-        assert sys.get_asyncgen_hooks().finalizer is None
-    finally:
-        sys.set_asyncgen_hooks(*before)
-
-
-# Debug mode
-
-
-def test_debug_mode_tracks_the_origin_of_coroutines(loop: Loop) -> None:
-    depths: list[int] = []
-
-    async def main() -> None:
-        depths.append(sys.get_coroutine_origin_tracking_depth())
-        loop.set_debug(True)
-        await asyncio.sleep(0.001)
-        depths.append(sys.get_coroutine_origin_tracking_depth())
-        loop.set_debug(False)
-        await asyncio.sleep(0.001)
-        depths.append(sys.get_coroutine_origin_tracking_depth())
-        loop.set_debug(True)
-
-    loop.run_until_complete(main())
-    assert depths[0] == depths[2] == sys.get_coroutine_origin_tracking_depth() == 0
-    assert depths[1] > 0
-    assert loop.get_debug()
-
-
-@pytest.mark.parametrize("enabled", [False, True])
-def test_the_environment_asks_for_debug_mode(
-    loop_factory: LoopFactory, enabled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if sys.flags.dev_mode:
-        pytest.skip("python -X dev asks for it already")
-    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1" if enabled else "")
-    loop = loop_factory()
-    assert loop.get_debug() is enabled
-    loop.close()
 
 
 def test_closing_in_debug_mode_is_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:

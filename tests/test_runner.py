@@ -5,6 +5,7 @@ out: arguments, paths, `__main__`, tracebacks to the letter, exit codes and sign
 """
 
 import os
+import py_compile
 import re
 import subprocess
 import sys
@@ -88,6 +89,13 @@ def test_script_finds_its_arguments_and_main(tmp_path: Path) -> None:
     assert "['folder/show.py', '-x', 'two words', '-m']" in done.stdout
     same("link.py", cwd=tmp_path)
     same(tmp_path / "folder" / "show.py", "a", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_compiled_script(tmp_path: Path) -> None:
+    (tmp_path / "show.py").write_text(SHOW_MAIN)
+    py_compile.compile(str(tmp_path / "show.py"), str(tmp_path / "show.pyc"))
+    assert "SourcelessFileLoader" in same("show.pyc", "a", cwd=tmp_path).stdout
 
 
 @pytest.mark.slow
@@ -202,6 +210,21 @@ def test_the_namespace_lives_on_after_the_script_has_ended(tmp_path: Path) -> No
         """)
     )
     assert "thread: Point True\n" in same("script.py", cwd=tmp_path).stdout
+
+
+@pytest.mark.slow
+def test_spawned_processes_import_the_script(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent("""\
+            import multiprocessing
+            def double(number):
+                return 2 * number
+            if __name__ == "__main__":
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    print(pool.map(double, [1, 2]))
+        """)
+    )
+    assert same("script.py", cwd=tmp_path).stdout == "[2, 4]\n"
 
 
 GENERATORS = """\

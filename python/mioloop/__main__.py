@@ -121,8 +121,11 @@ def _run_path(path: str, args: list[str]) -> None:
             f"{error.strerror}"
         )
     _set_first_path(os.path.dirname(os.path.realpath(full_path)))
-    code = pkgutil.read_code(io.BytesIO(source))  # Compiled code, of a .pyc file.
-    namespace = _new_main(full_path, importlib.machinery.SourceFileLoader("__main__", full_path))
+    code = pkgutil.read_code(io.BytesIO(source))  # None unless it is a .pyc file.
+    loader: Any = importlib.machinery.SourceFileLoader
+    if code is not None:
+        loader = importlib.machinery.SourcelessFileLoader
+    namespace = _new_main(full_path, loader("__main__", full_path))
     _execute(source if code is None else code, full_path, namespace)
 
 

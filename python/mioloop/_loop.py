@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, TypeVarTuple, Unpack
 
     _Ts = TypeVarTuple("_Ts")
+    _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 _T = TypeVar("_T")
 
@@ -41,10 +42,11 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
     False) and means True otherwise.
     """
 
-    # Class-level defaults, so that close() works on a loop whose constructor failed.
+    # State of the files below. Defaults and __new__ set it, not __init__, so that close() works
+    # on a loop whose constructor failed.
     _default_executor: ThreadPoolExecutor | None = None
     _executor_shutdown_called = False
-    _exception_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
+    _exception_handler: _ExceptionHandler | None = None
     _signal_handlers: dict[int, asyncio.Handle]
     _signal_wakeup: _signals.Wakeup | None = None
     _asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]]
@@ -53,13 +55,14 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Read `native_tasks` only: a subclass's constructor takes what arguments it likes."""
-        return super().__new__(cls, native_tasks=kwargs.get("native_tasks"))
+        loop = super().__new__(cls, native_tasks=kwargs.get("native_tasks"))
+        loop._signal_handlers = {}
+        loop._asyncgens = weakref.WeakSet()
+        return loop
 
     def __init__(self, *, native_tasks: bool | None = None) -> None:
         if native_tasks not in (None, self.native_tasks):
             raise TypeError("native_tasks must be an argument of the constructor call itself")
-        self._signal_handlers = {}
-        self._asyncgens = weakref.WeakSet()
         self.set_debug(_compat.is_debug_mode())
 
     def __repr__(self) -> str:
@@ -181,15 +184,11 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
 
     # Failures: _report.py
 
-    def get_exception_handler(
-        self,
-    ) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None:
+    def get_exception_handler(self) -> _ExceptionHandler | None:
         """The handler that was set, or None where the default one is in use."""
         return self._exception_handler
 
-    def set_exception_handler(
-        self, handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None
-    ) -> None:
+    def set_exception_handler(self, handler: _ExceptionHandler | None) -> None:
         """Call `handler(loop, context)` for exceptions that nobody catches; None: the default.
 
         Raises TypeError if it cannot be called.

@@ -2,13 +2,14 @@
 
 Called by `_loop.Loop`, and through it by the native loop and by futures, tasks and handles.
 Nothing here runs unless something has failed; nothing here raises, but SystemExit and
-KeyboardInterrupt pass.
+KeyboardInterrupt pass. The logger is looked up in asyncio.base_events at each call, because
+test suites, CPython's first, replace it there.
 """
 
 from __future__ import annotations
 
 import traceback
-from asyncio.log import logger
+from asyncio import base_events
 from typing import TYPE_CHECKING, Any
 
 from . import _compat
@@ -38,7 +39,7 @@ def call_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
             raise
         except BaseException:
             # A subclass may have overridden default_exception_handler().
-            logger.error("Exception in default exception handler", exc_info=True)
+            base_events.logger.error("Exception in default exception handler", exc_info=True)
         return
     try:
         _call_custom_handler(loop, loop._exception_handler, context)
@@ -56,7 +57,7 @@ def call_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
-            logger.error(
+            base_events.logger.error(
                 "Exception in default exception handler while handling an unexpected error "
                 "in custom exception handler",
                 exc_info=True,
@@ -102,7 +103,7 @@ def default_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
     for key in sorted(context):
         if key not in {"message", "exception"}:
             lines.append(f"{key}: {_describe(key, context[key])}")
-    logger.error("\n".join(lines), exc_info=exc_info)
+    base_events.logger.error("\n".join(lines), exc_info=exc_info)
 
 
 def _describe(key: str, value: Any) -> str:

@@ -64,7 +64,7 @@ class Wakeup:
 
 def begin_run(loop: Loop) -> None:
     """Make signals wake the loop; in other threads than the main one, nothing."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return
     wakeup = _wakeup_of(loop)
     try:

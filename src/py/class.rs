@@ -11,13 +11,37 @@ use std::mem::{align_of, size_of};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
+use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::method::{Method, Slots};
 use super::object::Owned;
+
+/// Dead objects of a class kept for reuse, at most. They cost nothing while nobody needs them but their memory.
+#[cfg(not(Py_GIL_DISABLED))]
+const SPARES: usize = 256;
+
+/// Memory of dead objects, with its reference to the class. Only with the GIL, which guards it.
+#[cfg(not(Py_GIL_DISABLED))]
+struct Spares {
+    objects: std::cell::UnsafeCell<[*mut ffi::PyObject; SPARES]>,
+    count: std::cell::Cell<usize>,
+}
+
+// SAFETY: touched by attached threads only, of which the GIL admits one at a time; the module refuses subinterpreters.
+#[cfg(not(Py_GIL_DISABLED))]
+unsafe impl Sync for Spares {}
+
+#[cfg(not(Py_GIL_DISABLED))]
+unsafe extern "C" {
+    /// Makes a dead object's count one again, in the debug builds' books too. Declared in CPython's `object.h`.
+    fn _Py_NewReference(object: *mut ffi::PyObject);
+}
 
 /// Where a class and its fields are, known once the module is imported.
 pub(crate) struct Class {
@@ -26,6 +50,8 @@ pub(crate) struct Class {
     offset: AtomicUsize,
     /// The base is written in Python: its `tp_dealloc`, `tp_traverse` and `tp_clear` are for Python subclasses only.
     base_in_python: AtomicBool,
+    #[cfg(not(Py_GIL_DISABLED))]
+    spares: Spares,
 }
 
 impl Class {
@@ -35,7 +61,49 @@ impl Class {
             base: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
             base_in_python: AtomicBool::new(false),
+            #[cfg(not(Py_GIL_DISABLED))]
+            spares: Spares {
+                objects: std::cell::UnsafeCell::new([std::ptr::null_mut(); SPARES]),
+                count: std::cell::Cell::new(0),
+            },
         }
+    }
+
+    /// The memory of a dead object, alive again: base fields zero, our fields uninitialised, not tracked.
+    #[inline]
+    fn revive(&self) -> Option<*mut ffi::PyObject> {
+        #[cfg(not(Py_GIL_DISABLED))]
+        if let Some(last) = self.spares.count.get().checked_sub(1) {
+            self.spares.count.set(last);
+            // SAFETY: `keep` stored it there; the GIL is held (see `Spares`).
+            unsafe {
+                let object = (*self.spares.objects.get())[last];
+                _Py_NewReference(object);
+                return Some(object);
+            }
+        }
+        None
+    }
+
+    /// Keeps a dead object's memory; false if there is enough of it already.
+    ///
+    /// # Safety
+    /// The object is exactly of this class, unreachable, untracked, never finalized, and all its fields are gone.
+    #[inline]
+    unsafe fn keep(&self, object: *mut ffi::PyObject) -> bool {
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let count = self.spares.count.get();
+            if count < SPARES {
+                // SAFETY: the GIL is held, and `count` is in bounds.
+                unsafe { (*self.spares.objects.get())[count] = object };
+                self.spares.count.set(count + 1);
+                return true;
+            }
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        let _ = object;
+        false
     }
 
     fn type_ptr(&self) -> *mut ffi::PyTypeObject {
@@ -63,8 +131,10 @@ impl Class {
 
 /// The Rust half of a native class.
 pub(crate) trait Fields: Sized + Send + Sync + 'static {
-    /// Does `finalize` do anything?
+    /// Has the class a finalizer?
     const FINALIZES: bool = false;
+    /// May dead objects be kept for reuse? Not where the base's `tp_dealloc` does more than free fields.
+    const REUSABLE: bool = true;
 
     fn class() -> &'static Class;
     /// What an object is before its `__init__`, and after its end. Classes that Python cannot instantiate have none.
@@ -75,6 +145,10 @@ pub(crate) trait Fields: Sized + Send + Sync + 'static {
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop>;
     /// Gives up every reference that may be part of a cycle; the caller drops them.
     fn take_references(&self, py: Python<'_>) -> Vec<Owned>;
+    /// Would `finalize` do anything now? Asked before an object of exactly this class dies.
+    fn wants_finalizer(&self) -> bool {
+        Self::FINALIZES
+    }
     /// `__del__`: may call Python, may resurrect.
     fn finalize(_this: This<'_, '_, Self>) {}
 }
@@ -155,16 +229,96 @@ fn fields_ptr<T: Fields>(object: *mut ffi::PyObject) -> *mut T {
 /// A new instance of exactly `T`'s class.
 #[inline]
 pub(crate) fn create<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
-    let type_object = T::class().type_ptr();
-    // SAFETY: `tp_alloc` of a heap type made here is `PyType_GenericAlloc`: it zeroes the base's fields and tracks the
-    // object; ours are written before anyone else can see it.
+    let object = create_untracked(py, fields)?;
+    track(object.as_borrowed());
+    Ok(object)
+}
+
+/// As `create`, but unknown to the collector until `track`. For objects that a queue holds which the collector sees, so
+/// that they cannot be garbage before they leave it.
+#[inline]
+pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
+    let class = T::class();
+    // SAFETY: an allocated object's base fields are zero, and ours are written before anyone else can see it.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(type_object, 0);
+        let object = match class.revive() {
+            Some(object) => object,
+            None => allocate(class),
+        };
         if object.is_null() {
             return Err(PyErr::fetch(py));
         }
         fields_ptr::<T>(object).write(fields);
         Ok(Bound::from_owned_ptr(py, object))
+    }
+}
+
+/// Null, with an exception set, if there is no memory.
+#[cold]
+fn allocate(class: &Class) -> *mut ffi::PyObject {
+    // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(class.type_ptr(), 0);
+        if !object.is_null() {
+            ffi::PyObject_GC_UnTrack(object.cast());
+        }
+        object
+    }
+}
+
+/// Shows an object to the collector, if it is not yet.
+#[inline]
+pub(crate) fn track(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: every native class is a GC type, and its fields are initialised.
+    unsafe {
+        if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+            ffi::PyObject_GC_Track(object.as_ptr().cast());
+        }
+    }
+}
+
+/// Does anyone but the caller, who owns this reference, hold the object?
+#[inline]
+pub(crate) fn is_shared(object: &Owned) -> bool {
+    // SAFETY: reads the count of a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
+}
+
+/// A frozen `#[pyclass]` whose instances are nearly all of one Python subclass, recognised by its address.
+pub(crate) struct Known<T> {
+    subclass: PyOnceLock<Py<PyType>>,
+    pointer: AtomicPtr<ffi::PyTypeObject>,
+    _of: PhantomData<fn() -> T>,
+}
+
+impl<T: PyClass<Frozen = True> + Sync> Known<T> {
+    pub(crate) const fn new() -> Self {
+        Known {
+            subclass: PyOnceLock::new(),
+            pointer: AtomicPtr::new(std::ptr::null_mut()),
+            _of: PhantomData,
+        }
+    }
+
+    /// Remembers the first class it is told, and keeps it alive so that its address stays its own.
+    pub(crate) fn learn(&self, class: &Bound<'_, PyType>) {
+        let py = class.py();
+        debug_assert!(class.is_subclass_of::<T>().unwrap_or(false));
+        let known = self.subclass.get_or_init(py, || class.clone().unbind());
+        self.pointer.store(known.bind(py).as_type_ptr(), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn receive<'a, 'py>(&self, object: Borrowed<'a, 'py, PyAny>) -> Option<This<'a, 'py, T>> {
+        // SAFETY: reads the type of a live object; an instance of a subclass of `T` is an instance of `T`.
+        let instance = unsafe {
+            if ffi::Py_TYPE(object.as_ptr()) == self.pointer.load(Relaxed) {
+                object.cast_unchecked::<T>()
+            } else {
+                object.cast::<T>().ok()?
+            }
+        };
+        Some(This::new(object, instance.get()))
     }
 }
 
@@ -348,36 +502,71 @@ unsafe extern "C" fn finalize<T: Fields>(object: *mut ffi::PyObject) {
 unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
     let class = T::class();
     // SAFETY: called once per object, when its count reached zero. A Python subclass has run the finalizer already and
-    // calls this through `subtype_dealloc`. Fields are replaced, not only dropped, since a base's dealloc may look at
-    // the object again; base deallocs of heap types give back the reference to the type, others leave it to us.
+    // calls this through `subtype_dealloc`. Weak references go first, so that nothing that a field's end runs can reach
+    // the object.
     unsafe {
         let type_object = ffi::Py_TYPE(object);
+        let exact = type_object == class.type_ptr();
         if T::FINALIZES
-            && type_object == class.type_ptr()
+            && exact
+            && (*fields_ptr::<T>(object)).wants_finalizer()
             && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
         {
             return;
         }
         ffi::PyObject_GC_UnTrack(object.cast());
+        clear_weak_references(object, type_object);
         let base = class.base.load(Relaxed);
-        if class.base_in_python.load(Relaxed) {
-            if (*type_object).tp_weaklistoffset != 0 {
-                ffi::PyObject_ClearWeakRefs(object);
-            }
+        let base_in_python = class.base_in_python.load(Relaxed);
+        if exact && T::REUSABLE && ffi::PyObject_GC_IsFinalized(object) == 0 {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
-            let free = (*type_object).tp_free.unwrap_or(ffi::PyObject_GC_Del);
-            free(object.cast());
-            ffi::Py_DECREF(type_object.cast());
-            return;
+            if !base_in_python && let Some(base_clear) = (*base).tp_clear {
+                // The instance dict, the only field of the base that anyone may have set.
+                base_clear(object);
+            }
+            if !class.keep(object) {
+                free(object, type_object);
+            }
+        } else if base_in_python {
+            std::ptr::drop_in_place(fields_ptr::<T>(object));
+            free(object, type_object);
+        } else {
+            // The base's dealloc may look at the object again, so the fields are replaced; that of a heap type gives
+            // back the reference to the type, that of a static type leaves it to us.
+            let empty = T::empty().expect("classes with a native base are public");
+            drop(std::ptr::replace(fields_ptr::<T>(object), empty));
+            let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+            if let Some(base_dealloc) = (*base).tp_dealloc {
+                base_dealloc(object);
+            }
+            if !base_is_heap {
+                ffi::Py_DECREF(type_object.cast());
+            }
         }
-        let empty = T::empty().expect("classes with a native base are public");
-        drop(std::ptr::replace(fields_ptr::<T>(object), empty));
-        let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
-        if let Some(base_dealloc) = (*base).tp_dealloc {
-            base_dealloc(object);
+    }
+}
+
+/// # Safety
+/// `object` is dead, of this type, and holds a list of weak references where the type says so.
+#[inline]
+unsafe fn clear_weak_references(object: *mut ffi::PyObject, type_object: *mut ffi::PyTypeObject) {
+    // SAFETY: the caller's promise; a negative offset is a field before the object, as in CPython's own macro.
+    unsafe {
+        let offset = (*type_object).tp_weaklistoffset;
+        if offset != 0 && !(*object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>()).is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
         }
-        if !base_is_heap {
-            ffi::Py_DECREF(type_object.cast());
-        }
+    }
+}
+
+/// # Safety
+/// `object` is dead, of this type, and all its fields are gone.
+#[inline]
+unsafe fn free(object: *mut ffi::PyObject, type_object: *mut ffi::PyTypeObject) {
+    // SAFETY: the caller's promise; an instance of a heap type holds a reference to it.
+    unsafe {
+        let free = (*type_object).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+        free(object.cast());
+        ffi::Py_DECREF(type_object.cast());
     }
 }

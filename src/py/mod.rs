@@ -13,3 +13,4 @@ pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;
 pub(crate) mod registry;
+pub(crate) mod thread;

@@ -76,7 +76,6 @@ names! {
         task_print_stack = "asyncio.base_tasks"."_task_print_stack",
         current_frame = "sys"."_getframe",
         logger = "asyncio.log"."logger",
-        get_ident = "threading"."get_ident",
     }
 }
 

@@ -13,10 +13,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::ready::{Failure, Ready, Report};
-use super::{Io, Runtime, thread_tag};
-use crate::py::class::This;
+use super::{Io, Runtime};
+use crate::py::class::{self, This};
 use crate::py::errors::Error;
 use crate::py::names::names;
+use crate::py::thread::thread_tag;
 
 /// Turns without a look at the kernel, at most.
 const MOST_TURNS: u32 = 64;
@@ -37,12 +38,10 @@ struct LastPoll {
 pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     this.check_closed()?;
     rearm_after_fork(this)?;
-    let thread_id: u64 = names(this.py()).get_ident.bind(this.py()).call0()?.extract()?;
     let tag = thread_tag();
     if this.shared.running.compare_exchange(0, tag, Relaxed, Relaxed).is_err() {
         return Err(Error::AlreadyRunning.into());
     }
-    this.shared.thread_id.store(thread_id, Relaxed);
     let mut last = LastPoll { turns: MOST_TURNS, time_ns: 0 };
     let result = loop {
         if let Err(error) = turn(this, &mut last) {
@@ -54,7 +53,8 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     };
     this.shared.stopping.store(false, Relaxed);
     this.shared.running.store(0, Relaxed);
-    this.shared.thread_id.store(0, Relaxed);
+    // Only a loop that does not run can be garbage: what it still holds, the collector must see from here on.
+    this.core.open(this.py()).ready.iter().for_each(|work| class::track(work.object.borrow(this.py())));
     result.and(this.leave_task())
 }
 

@@ -11,20 +11,22 @@ pub(crate) mod sources;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use mioloop_core::clock::{Clock, MonotonicClock, seconds};
 use mioloop_core::inbox::Inbox;
 use mioloop_core::poller::{Poller, RawReadiness, Registry, Waker};
 use mioloop_core::timers::Timers;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use crate::py::cell::LoopCell;
-use crate::py::class::This;
+use crate::py::class::{Known, This};
 use crate::py::errors::Error;
 use crate::py::method::Receiver;
 use crate::py::object::Owned;
 use crate::py::registry;
+use crate::py::thread::thread_tag;
 use ready::Ready;
 use sources::Sources;
 
@@ -67,10 +69,8 @@ pub(crate) struct Shared {
     inbox: Inbox<Ready>,
     /// Any thread; locked only to wake a sleeping loop, or to replace the waker in a forked child.
     waker: Mutex<Waker>,
-    /// `thread_tag()` of the thread that runs the loop, 0 while none does.
-    running: AtomicUsize,
-    /// `threading.get_ident()` of that thread.
-    pub(crate) thread_id: AtomicU64,
+    /// `threading.get_ident()` of the thread that runs the loop, 0 while none does.
+    pub(crate) running: AtomicUsize,
     pub(crate) stopping: AtomicBool,
     flags: AtomicU8,
 }
@@ -82,14 +82,22 @@ pub(crate) struct Settings {
     pub(crate) slow_callback_duration: f64,
 }
 
+/// The subclass of most loops: `mioloop.Loop`.
+static LOOPS: Known<Runtime> = Known::new();
+
 impl Receiver for Runtime {
     #[inline]
     fn receive<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<This<'a, 'py, Self>> {
-        object.cast::<Runtime>().ok().map(|loop_| This::new(object, loop_.get()))
+        LOOPS.receive(object)
     }
 }
 
 impl Runtime {
+    /// Called for each new loop, so that the class of the first is recognised at a glance.
+    pub(crate) fn know_class(class: &Bound<'_, PyType>) {
+        LOOPS.learn(class);
+    }
+
     pub(crate) fn new(native_tasks: bool, direct: bool) -> io::Result<Self> {
         let (poller, registry) = Poller::new()?;
         let waker = registry.waker();
@@ -110,7 +118,6 @@ impl Runtime {
                 inbox: Inbox::new(),
                 waker: Mutex::new(waker),
                 running: AtomicUsize::new(0),
-                thread_id: AtomicU64::new(0),
                 stopping: AtomicBool::new(false),
                 flags: AtomicU8::new(0),
             },
@@ -265,11 +272,4 @@ impl This<'_, '_, Runtime> {
             Some(_) => registry::set_current(&self.object(), None),
         }
     }
-}
-
-/// A number that no other living thread has; never 0.
-#[inline]
-fn thread_tag() -> usize {
-    thread_local!(static TAG: u8 = const { 0 });
-    TAG.with(|tag| std::ptr::from_ref(tag).addr())
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::Task;
-use crate::future::{AnyFuture, Awaited, Callback, Future, Outcome};
+use crate::future::{AnyFuture, Awaited, Callback, Future};
 use crate::py::call::{Step, in_context, is_generator, send_none, throw};
 use crate::py::class::This;
 use crate::py::errors::Error;
@@ -110,10 +110,7 @@ impl<'py> This<'_, 'py, Task> {
         if let Some(awaited) = awaited {
             registry::stop_waiting(awaited.borrow(py), self.object())?;
             if let Some(future) = native(awaited.borrow(py)) {
-                return match future.outcome()? {
-                    Outcome::Exception(exception) => Ok(Some(exception)),
-                    Outcome::Value(_) | Outcome::Pending => Ok(None),
-                };
+                return future.failure();
             }
         }
         Ok(thrown.map(|thrown| thrown.into_bound(py)))

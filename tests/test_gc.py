@@ -1,0 +1,329 @@
+"""What is no longer used is freed: cycles are collected, nothing grows over a million operations.
+
+Run on asyncio and on mioloop alike. The growth tests measure memory, descriptors, Python objects
+and allocated blocks after a warm-up; asyncio, whose loop is slower, does a tenth of the rounds.
+"""
+
+import asyncio
+import gc
+import os
+import sys
+import sysconfig
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+Loop = asyncio.AbstractEventLoop
+NewLoop = Callable[[], Loop]
+MANY = 100_000 if sysconfig.get_config_var("Py_DEBUG") else 1_000_000
+
+
+class Canary:
+    """Something that can be watched dying."""
+
+
+def run_turns(loop: Loop, turns: int = 1) -> None:
+    for _ in range(turns):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+def died(ref: "weakref.ref[Any]") -> bool:
+    gc.collect()
+    return ref() is None
+
+
+# Cycles ------------------------------------------------------------------------------------------
+
+
+def test_a_future_in_its_own_callback(loop: Loop) -> None:
+    future = loop.create_future()
+    future.add_done_callback(lambda _: future)
+    future.result_of_mine = future  # type: ignore[attr-defined]
+    ref = weakref.ref(future)
+    del future
+    assert died(ref)
+
+
+def test_a_future_as_its_own_result_or_error(loop: Loop) -> None:
+    class Odd(Exception):
+        future: object = None
+
+    finished, failed = loop.create_future(), loop.create_future()
+    finished.set_result(finished)
+    error = Odd()
+    error.future = failed
+    failed.set_exception(error)
+    failed.exception()
+    refs = weakref.ref(finished), weakref.ref(failed)
+    del finished, failed, error
+    assert all(died(ref) for ref in refs)
+
+
+def test_a_task_that_its_coroutine_holds(loop: Loop) -> None:
+    async def hold() -> Canary:
+        me = asyncio.current_task()
+        canary = Canary()
+        canary.task = me  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        return canary
+
+    task = loop.create_task(hold())
+    loop.run_until_complete(task)
+    refs = weakref.ref(task), weakref.ref(task.result())
+    del task
+    assert all(died(ref) for ref in refs)
+
+
+def test_a_pending_task_and_its_future(loop: Loop) -> None:
+    """Nothing outside refers to the pair any more: reported and collected, coroutine and all."""
+    reports: list[str] = []
+    loop.set_exception_handler(lambda _loop, context: reports.append(context["message"]))
+
+    async def wait(canary: Canary) -> None:
+        await loop.create_future()
+
+    canary = Canary()
+    ref = weakref.ref(canary)
+    task = loop.create_task(wait(canary))
+    task_ref = weakref.ref(task)
+    run_turns(loop, 2)
+    del canary, task
+    assert died(ref) and died(task_ref)
+    assert reports == ["Task was destroyed but it is pending!"]
+
+
+def test_a_failed_task_frees_its_frames(loop: Loop) -> None:
+    async def fail(canary: Canary) -> None:
+        raise ValueError
+
+    canary = Canary()
+    ref = weakref.ref(canary)
+    task = loop.create_task(fail(canary))
+    with pytest.raises(ValueError):
+        loop.run_until_complete(task)
+    del canary, task
+    assert died(ref)
+
+
+def test_a_finished_task_needs_no_collector(loop: Loop) -> None:
+    """Reference counts alone free a task that has run to its end."""
+
+    async def give() -> None:
+        await asyncio.sleep(0)
+
+    gc.collect()
+    gc.disable()
+    try:
+        task = loop.create_task(give())
+        run_turns(loop, 3)
+        assert task.done()
+        ref = weakref.ref(task)
+        del task
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_handles_and_their_arguments(loop: Loop) -> None:
+    refs = []
+    for schedule in (loop.call_soon, lambda *args: loop.call_later(1000, *args)):
+        canary = Canary()
+        canary.handle = schedule(id, canary)  # type: ignore[attr-defined]
+        refs.append(weakref.ref(canary))
+        canary.handle.cancel()  # type: ignore[attr-defined]
+        del canary
+    run_turns(loop)
+    assert all(died(ref) for ref in refs)
+
+
+def test_a_loop_in_a_cycle_with_all_it_holds(new_loop: NewLoop) -> None:
+    base = type(new_loop())
+    loop = base()
+    canary = Canary()
+    canary.loop = loop  # type: ignore[attr-defined]
+    read, write = os.pipe()
+    loop.call_soon(id, canary)
+    loop.call_later(1000, id, canary)
+    loop.call_soon_threadsafe(id, canary)
+    loop.add_reader(read, id, canary)
+    loop.set_exception_handler(lambda *_: canary)
+    loop.set_task_factory(lambda *_: canary)  # type: ignore[arg-type,return-value]
+    loop.me = loop  # type: ignore[attr-defined]
+    ref, loop_ref = weakref.ref(canary), weakref.ref(loop)
+    loop.remove_reader(read)
+    loop.close()
+    del canary, loop
+    assert died(ref) and died(loop_ref)
+    os.close(read)
+    os.close(write)
+
+
+def test_closed_loops_leave_no_descriptors(new_loop: NewLoop) -> None:
+    base = type(new_loop())
+
+    def use() -> None:
+        loop = base()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+    use()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        use()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_collecting_in_the_middle_of_everything(loop: Loop) -> None:
+    """A collection inside of steps, callbacks and finalizers finds every object traversable."""
+
+    class Evil:
+        def __del__(self) -> None:
+            gc.collect(0)
+
+    async def step(future: "asyncio.Future[Any]") -> Evil:
+        gc.collect(0)
+        await asyncio.sleep(0)
+        await future
+        return Evil()
+
+    async def main() -> None:
+        future = loop.create_future()
+        future.add_done_callback(lambda _: gc.collect(0))
+        loop.call_soon(gc.collect, 0)
+        loop.call_later(0, gc.collect, 0)
+        tasks = [asyncio.ensure_future(step(future)) for _ in range(20)]
+        await asyncio.sleep(0)
+        future.set_result(Evil())
+        await asyncio.gather(*tasks)
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        gc.set_threshold(*threshold)
+
+
+# Growth ------------------------------------------------------------------------------------------
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure() -> dict[str, int]:
+    gc.collect()
+    return {
+        "memory": resident_bytes(),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "objects": len(gc.get_objects()),
+        "blocks": sys.getallocatedblocks(),
+    }
+
+
+Rounds = Callable[[Loop, int], Coroutine[Any, Any, None]]
+
+
+async def spawn_tasks(loop: Loop, count: int) -> None:
+    async def give() -> None:
+        await asyncio.sleep(0)
+
+    for _ in range(count // 1000):
+        await asyncio.gather(*(loop.create_task(give()) for _ in range(1000)))
+
+
+async def cancel_tasks(loop: Loop, count: int) -> None:
+    for _ in range(count // 1000):
+        tasks = [loop.create_task(asyncio.sleep(1000)) for _ in range(1000)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        del task, tasks
+
+
+async def fail_tasks(loop: Loop, count: int) -> None:
+    async def fail() -> None:
+        raise ValueError
+
+    for _ in range(count // 1000):
+        tasks = [loop.create_task(fail()) for _ in range(1000)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def resolve_futures(loop: Loop, count: int) -> None:
+    for _ in range(count):
+        future = loop.create_future()
+        loop.call_soon(future.set_result, None)
+        await future
+
+
+async def run_handles(loop: Loop, count: int) -> None:
+    for _ in range(count // 1000):
+        for number in range(1000):
+            loop.call_soon(id, number)
+        await asyncio.sleep(0)
+
+
+async def set_timers(loop: Loop, count: int) -> None:
+    for _ in range(count // 1000):
+        for number in range(500):
+            loop.call_later(0, id, number)
+            loop.call_later(1000, id, number).cancel()
+        await asyncio.sleep(0)
+
+
+async def call_threadsafe(loop: Loop, count: int) -> None:
+    def push() -> None:
+        for number in range(count // 10):
+            loop.call_soon_threadsafe(id, number)
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    while thread.is_alive():
+        await asyncio.sleep(0.001)
+    thread.join()
+
+
+async def watch_descriptors(loop: Loop, count: int) -> None:
+    for _ in range(count // 100):
+        read, write = os.pipe()
+        loop.add_reader(read, id, None)
+        loop.add_writer(write, id, None)
+        loop.remove_reader(read)
+        loop.remove_writer(write)
+        os.close(read)
+        os.close(write)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        spawn_tasks,
+        cancel_tasks,
+        fail_tasks,
+        resolve_futures,
+        run_handles,
+        set_timers,
+        call_threadsafe,
+        watch_descriptors,
+    ],
+    ids=lambda rounds: rounds.__name__,
+)
+def test_nothing_grows(loop: Loop, loop_kind: str, rounds: Rounds) -> None:
+    count = MANY if loop_kind == "mioloop" else MANY // 10
+    loop.run_until_complete(rounds(loop, count // 10))
+    before = measure()
+    loop.run_until_complete(rounds(loop, count))
+    growth = {name: value - before[name] for name, value in measure().items()}
+    assert growth["descriptors"] == 0
+    assert growth["objects"] < 200
+    assert growth["blocks"] < 1000
+    assert growth["memory"] < 4 << 20
