@@ -71,7 +71,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
 type Loop<'a, 'py> = This<'a, 'py, Runtime>;
 
 /// Callback, arguments and context of `method(..., callback, *args, context=None)`.
-#[inline]
+#[inline(always)]
 fn callback<'a, 'py>(
     loop_: Loop<'_, 'py>,
     args: Args<'a, 'py>,

@@ -43,6 +43,11 @@ struct Origin {
 }
 
 impl HandleState {
+    #[inline(always)]
+    fn take_arguments(&mut self) -> Arguments {
+        std::mem::replace(&mut self.arguments, Arguments::none())
+    }
+
     fn source_traceback(&self) -> Option<&Owned> {
         self.debug.as_ref()?.source_traceback.as_ref()
     }
@@ -164,6 +169,7 @@ pub(crate) struct Callback<'a, 'py> {
 }
 
 impl Callback<'_, '_> {
+    #[inline(always)]
     pub(crate) fn into_handle(self, loop_: This<'_, '_, Runtime>) -> PyResult<Handle> {
         let py = loop_.py();
         let context = match self.context {
@@ -201,17 +207,19 @@ pub(crate) fn work<'py, T: AsHandle + From<Handle>>(
 
 /// Queues a callback, as `call_soon` does.
 ///
-/// The collector does not see the handle while it waits in a running loop's queue: most die there, and one that does not
-/// is tracked when it leaves the queue (`run`, `cancel`, the end of the loop's run).
-#[inline]
+/// The collector does not see the handle while it waits in the queue: the loop shows what it refers to as its own. That is
+/// true only while nobody else holds the handle, or the loop runs and so is no garbage; the others are tracked.
+#[inline(always)]
 pub(crate) fn call_soon<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
     loop_.check_call()?;
     let py = loop_.py();
     let handle = class::create_untracked(py, callback.into_handle(loop_)?)?;
-    if !loop_.is_running() {
-        class::track(handle.as_borrowed());
+    let work = Ready { object: Owned::new(handle.clone()), run: run::<Handle> };
+    if loop_.is_running() {
+        loop_.enqueue(py, work);
+    } else {
+        loop_.enqueue_tracked(py, work);
     }
-    loop_.enqueue(py, Ready { object: Owned::new(handle.clone()), run: run::<Handle> });
     Ok(handle)
 }
 
@@ -221,21 +229,36 @@ pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> R
     loop_.leave_task()?;
     let this = This::<T>::of_exact(object.borrow(py)).expect("the class is chosen with the function");
     this.begin(py);
-    let (callback, arguments, context) = {
-        let state = this.handle().state.open(py);
-        match (&state.callback, &state.context) {
-            (Some(callback), Some(context)) if !state.cancelled => {
-                (callback.clone_ref(py), state.arguments.clone_ref(py), context.clone_ref(py))
-            }
-            _ => return Ok(()),
-        }
+    let handle = this.handle();
+    // Nobody can see the callback leave a handle that nobody else holds: then it moves, and is put back if it fails.
+    let shared = class::is_shared(&object);
+    let mut state = handle.state.open(py);
+    if state.cancelled {
+        return Ok(());
+    }
+    let arguments = if shared { state.arguments.clone_ref(py) } else { state.take_arguments() };
+    let (callback, context) = if shared {
+        let copy = |field: &Option<Owned>| field.as_ref().map(|object| object.clone_ref(py));
+        (copy(&state.callback), copy(&state.context))
+    } else {
+        (state.callback.take(), state.context.take())
     };
-    if class::is_shared(&object) {
+    drop(state);
+    if shared {
         class::track(object.borrow(py));
     }
+    let (Some(callback), Some(context)) = (callback, context) else { return Ok(()) };
     match in_context(context.bind(py), || arguments.call(callback.bind(py))) {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) | Err(error) => Err(failure(this.handle(), error, &object, loop_, callback.bind(py))),
+        Ok(Err(error)) | Err(error) => {
+            if !shared {
+                let mut state = handle.state.open(py);
+                state.arguments = arguments;
+                state.callback = Some(callback.clone_ref(py));
+                state.context = Some(context);
+            }
+            Err(failure(handle, error, &object, loop_, callback.bind(py)))
+        }
     }
 }
 
@@ -312,7 +335,7 @@ impl Handle {
                 let source_traceback = state.debug.take().and_then(|debug| debug.source_traceback);
                 state.debug = Some(Box::new(Origin { repr: Some(repr), source_traceback }));
             }
-            (state.callback.take(), std::mem::replace(&mut state.arguments, Arguments::none()))
+            (state.callback.take(), state.take_arguments())
         };
         drop(forgotten);
         class::track(object);
@@ -332,10 +355,7 @@ impl Handle {
         let mut state = self.state.open(py);
         let mut taken: Vec<Owned> = [state.callback.take(), state.context.take()].into_iter().flatten().collect();
         taken.extend(state.debug.take().and_then(|debug| debug.source_traceback));
-        match std::mem::replace(&mut state.arguments, Arguments::none()) {
-            Arguments::Inline(values) => taken.extend(values.into_iter().flatten()),
-            Arguments::Tuple(values) => taken.extend(values),
-        }
+        taken.extend(state.take_arguments().into_vec());
         taken
     }
 }

@@ -168,7 +168,7 @@ def test_run_until_complete_of_another_loop_s_future(new_loop: NewLoop) -> None:
 
 def test_gather_across_loops_is_refused(new_loop: NewLoop) -> None:
     futures = [new_loop().create_future() for _ in range(2)]
-    with pytest.raises(ValueError, match="^futures are tied to different event loops$"):
+    with pytest.raises(ValueError, match="different (event )?loop"):
         asyncio.gather(*futures)
 
 

@@ -20,7 +20,8 @@ import mioloop
 import pytest
 
 POLICIES_ARE_DEPRECATED = sys.version_info >= (3, 14)
-NOT_A_LOOP = TypeError if sys.version_info >= (3, 12) else AssertionError
+# The type check was an assertion until it became an exception in a release of 3.11.
+NOT_A_LOOP = (TypeError, AssertionError)
 
 
 def get_policy() -> Any:

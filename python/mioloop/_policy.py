@@ -54,7 +54,7 @@ class EventLoopPolicy(_Base):  # type: ignore[misc]  # the base's name differs b
     def set_event_loop(self, loop: AbstractEventLoop | None) -> None:
         """Make `loop` the current loop of this thread; None leaves the thread without one.
 
-        Raises TypeError for anything else (AssertionError before 3.12).
+        Raises TypeError for anything else (AssertionError in 3.10).
         """
         self._local._set_called = True
         super().set_event_loop(loop)

@@ -2,8 +2,7 @@
 
 Called by `_loop.Loop`, and through it by the native loop and by futures, tasks and handles.
 Nothing here runs unless something has failed; nothing here raises, but SystemExit and
-KeyboardInterrupt pass. The logger is looked up in asyncio.base_events at each call, because
-test suites, CPython's first, replace it there.
+KeyboardInterrupt pass.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import _compat
 
 if TYPE_CHECKING:
+    import logging
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
@@ -39,7 +39,7 @@ def call_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
             raise
         except BaseException:
             # A subclass may have overridden default_exception_handler().
-            base_events.logger.error("Exception in default exception handler", exc_info=True)
+            _logger().error("Exception in default exception handler", exc_info=True)
         return
     try:
         _call_custom_handler(loop, loop._exception_handler, context)
@@ -57,7 +57,7 @@ def call_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException:
-            base_events.logger.error(
+            _logger().error(
                 "Exception in default exception handler while handling an unexpected error "
                 "in custom exception handler",
                 exc_info=True,
@@ -103,7 +103,7 @@ def default_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
     for key in sorted(context):
         if key not in {"message", "exception"}:
             lines.append(f"{key}: {_describe(key, context[key])}")
-    base_events.logger.error("\n".join(lines), exc_info=exc_info)
+    _logger().error("\n".join(lines), exc_info=exc_info)
 
 
 def _describe(key: str, value: Any) -> str:
@@ -117,3 +117,9 @@ def _describe(key: str, value: Any) -> str:
 
 def _describe_stack(title: str, stack: traceback.StackSummary) -> str:
     return title + "".join(traceback.format_list(stack)).rstrip()
+
+
+def _logger() -> logging.Logger:
+    """The "asyncio" logger, where test suites (CPython's first) look for it and replace it."""
+    logger: logging.Logger = base_events.logger  # type: ignore[attr-defined]
+    return logger

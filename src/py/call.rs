@@ -3,8 +3,6 @@
 //!
 //! Used by handles and tasks; colder callers use PyO3's own `call1` and friends. Nothing here holds a cell open.
 
-use std::mem::MaybeUninit;
-
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -16,79 +14,81 @@ use super::object::Owned;
 /// How many arguments a callback keeps without a tuple.
 const INLINE: usize = 3;
 
-/// The arguments of a callback.
-pub(crate) enum Arguments {
-    Inline([Option<Owned>; INLINE]),
-    Tuple(Box<[Owned]>),
+/// The arguments of a callback: a few inline, many in a box of their own.
+pub(crate) struct Arguments {
+    inline: [Option<Owned>; INLINE],
+    many: Option<Box<[Owned]>>,
 }
 
 impl Arguments {
+    #[inline(always)]
     pub(crate) const fn none() -> Self {
-        Arguments::Inline([const { None }; INLINE])
+        Arguments { inline: [const { None }; INLINE], many: None }
     }
 
+    #[inline(always)]
     pub(crate) fn one(argument: Owned) -> Self {
-        Arguments::Inline([Some(argument), None, None])
+        Arguments { inline: [Some(argument), None, None], many: None }
     }
 
     /// The positional arguments of a call from `start` on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tail_of(args: Args<'_, '_>, start: usize) -> Self {
-        if args.len() - start <= INLINE {
-            let at = |index| args.get(start + index).map(Owned::of);
-            Arguments::Inline([at(0), at(1), at(2)])
-        } else {
-            Arguments::Tuple(args.tail(start).map(Owned::of).collect())
+        let count = args.len() - start;
+        if count == 0 {
+            return Arguments::none();
         }
+        if count > INLINE {
+            return Arguments { many: Some(args.tail(start).map(Owned::of).collect()), ..Arguments::none() };
+        }
+        let at = |index| args.get(start + index).map(Owned::of);
+        Arguments { inline: [at(0), at(1), at(2)], many: None }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Owned> {
-        let (inline, tuple): (&[Option<Owned>], &[Owned]) = match self {
-            Arguments::Inline(inline) => (inline, &[]),
-            Arguments::Tuple(tuple) => (&[], tuple),
-        };
-        inline.iter().flatten().chain(tuple)
+        self.inline.iter().flatten().chain(self.many.iter().flatten())
     }
 
-    #[inline]
+    pub(crate) fn into_vec(self) -> Vec<Owned> {
+        let Arguments { inline, many } = self;
+        inline.into_iter().flatten().chain(many.into_iter().flatten()).collect()
+    }
+
+    #[inline(always)]
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Arguments::Inline([a, b, c]) => {
-                let copy = |slot: &Option<Owned>| slot.as_ref().map(|value| value.clone_ref(py));
-                Arguments::Inline([copy(a), copy(b), copy(c)])
-            }
-            Arguments::Tuple(values) => Arguments::Tuple(values.iter().map(|value| value.clone_ref(py)).collect()),
-        }
+        let copy = |slot: &Option<Owned>| slot.as_ref().map(|value| value.clone_ref(py));
+        let [a, b, c] = &self.inline;
+        let many = self.many.as_ref().map(|many| many.iter().map(|value| value.clone_ref(py)).collect());
+        Arguments { inline: [copy(a), copy(b), copy(c)], many }
     }
 
     /// `callable(*self)`. The caller owns `self`, so no callback can take an argument away during the call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Arguments::Inline(slots) => {
-                // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises to bound methods.
-                let mut stack = [const { MaybeUninit::<*mut ffi::PyObject>::uninit() }; INLINE + 1];
-                let mut count = 0;
-                for slot in slots.iter().flatten() {
-                    count += 1;
-                    stack[count].write(slot.as_ptr());
-                }
-                // SAFETY: `count` words behind the free one are initialised and their objects are owned by `self`.
-                unsafe { vectorcall(callable, stack.as_ptr().cast(), count) }
-            }
-            Arguments::Tuple(values) => {
-                let mut stack: Vec<*mut ffi::PyObject> = Vec::with_capacity(values.len() + 1);
-                stack.push(std::ptr::null_mut());
-                stack.extend(values.iter().map(Owned::as_ptr));
-                // SAFETY: as above.
-                unsafe { vectorcall(callable, stack.as_ptr(), values.len()) }
-            }
+        if self.many.is_some() {
+            return self.call_many(callable);
         }
+        // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises to bound methods.
+        let pointer = |slot: &Option<Owned>| slot.as_ref().map_or(std::ptr::null_mut(), Owned::as_ptr);
+        let [a, b, c] = &self.inline;
+        let stack = [std::ptr::null_mut(), pointer(a), pointer(b), pointer(c)];
+        let count = usize::from(a.is_some()) + usize::from(b.is_some()) + usize::from(c.is_some());
+        // SAFETY: the first `count` words behind the free one are live objects, owned by `self`.
+        unsafe { vectorcall(callable, stack.as_ptr(), count) }
+    }
+
+    #[cold]
+    fn call_many<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let stack: Vec<*mut ffi::PyObject> =
+            std::iter::once(std::ptr::null_mut()).chain(self.iter().map(Owned::as_ptr)).collect();
+        // SAFETY: as in `call`.
+        unsafe { vectorcall(callable, stack.as_ptr(), stack.len() - 1) }
     }
 }
 
 /// # Safety
 /// `stack` has one free word and then `count` live references.
+#[inline(always)]
 unsafe fn vectorcall<'py>(
     callable: &Bound<'py, PyAny>,
     stack: *const *mut ffi::PyObject,
@@ -103,7 +103,7 @@ unsafe fn vectorcall<'py>(
 }
 
 /// `contextvars.copy_context()`.
-#[inline]
+#[inline(always)]
 pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
     // SAFETY: attached; returns a new reference or null with an exception.
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Owned::new) }
@@ -127,7 +127,7 @@ pub(crate) fn is_generator(object: Borrowed<'_, '_, PyAny>) -> bool {
 }
 
 /// Runs `body` inside a `contextvars.Context`.
-#[inline]
+#[inline(always)]
 pub(crate) fn in_context<'py, R>(context: &Bound<'py, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
     let py = context.py();
     // SAFETY: PyContext_Enter checks the type itself. Exit pairs with it; it fails only if `body` left another context

@@ -236,7 +236,7 @@ pub(crate) fn create<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_,
 
 /// As `create`, but unknown to the collector until `track`. For objects that a queue holds which the collector sees, so
 /// that they cannot be garbage before they leave it.
-#[inline]
+#[inline(always)]
 pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
     let class = T::class();
     // SAFETY: an allocated object's base fields are zero, and ours are written before anyone else can see it.
@@ -254,11 +254,21 @@ pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult
 }
 
 /// Null, with an exception set, if there is no memory.
-#[cold]
+#[inline(never)]
 fn allocate(class: &Class) -> *mut ffi::PyObject {
-    // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet.
+    let type_object = class.type_ptr();
+    // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet. The other one
+    // does neither, and zeroes what lies before the object; a Python class with slots has nothing but those.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(class.type_ptr(), 0);
+        if class.base_in_python.load(Relaxed) {
+            let object = ffi::PyObject_GC_New::<ffi::PyObject>(type_object);
+            if !object.is_null() {
+                let base_fields = class.offset.load(Relaxed) - size_of::<ffi::PyObject>();
+                object.add(1).cast::<u8>().write_bytes(0, base_fields);
+            }
+            return object;
+        }
+        let object = ffi::PyType_GenericAlloc(type_object, 0);
         if !object.is_null() {
             ffi::PyObject_GC_UnTrack(object.cast());
         }
@@ -273,6 +283,36 @@ pub(crate) fn track(object: Borrowed<'_, '_, PyAny>) {
     unsafe {
         if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
             ffi::PyObject_GC_Track(object.as_ptr().cast());
+        }
+    }
+}
+
+/// Hides an object from the collector: its only holder shows what it refers to.
+pub(crate) fn untrack(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: every native class is a GC type; untracking twice is allowed.
+    unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
+}
+
+pub(crate) fn is_tracked(object: &Owned) -> bool {
+    // SAFETY: reads the GC header of a live object of a GC type.
+    unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 }
+}
+
+/// Shows everything that the object refers to.
+pub(crate) fn visit_referents(object: &Owned, visit: &mut dyn FnMut(&Owned)) {
+    unsafe extern "C" fn pass_on(object: *mut ffi::PyObject, argument: *mut c_void) -> c_int {
+        // SAFETY: `argument` is the closure below; an `Owned` is a pointer, and this one is not dropped.
+        unsafe {
+            let visit = &mut *argument.cast::<&mut dyn FnMut(&Owned)>();
+            visit(&*(&raw const object).cast::<Owned>());
+        }
+        0
+    }
+    let mut visit = visit;
+    // SAFETY: the object is live; its own `tp_traverse` calls `pass_on` with the closure that outlives it.
+    unsafe {
+        if let Some(traverse) = (*ffi::Py_TYPE(object.as_ptr())).tp_traverse {
+            traverse(object.as_ptr(), pass_on, (&raw mut visit).cast());
         }
     }
 }
@@ -518,7 +558,7 @@ unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         clear_weak_references(object, type_object);
         let base = class.base.load(Relaxed);
         let base_in_python = class.base_in_python.load(Relaxed);
-        if exact && T::REUSABLE && ffi::PyObject_GC_IsFinalized(object) == 0 {
+        if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
             if !base_in_python && let Some(base_clear) = (*base).tp_clear {
                 // The instance dict, the only field of the base that anyone may have set.

@@ -55,7 +55,7 @@ impl<'a, 'py> Args<'a, 'py> {
         self.py
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, index: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
         if index >= self.positional {
             return None;
@@ -96,15 +96,16 @@ impl<'a, 'py> Args<'a, 'py> {
     }
 
     /// The only keyword these methods take; any other is an error. None as value counts as not given.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn only_keyword(
         &self,
         method: &str,
         keyword: &Py<PyString>,
     ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
-        if !self.has_keywords() {
-            return Ok(None);
-        }
+        if self.has_keywords() { self.find_keyword(method, keyword) } else { Ok(None) }
+    }
+
+    fn find_keyword(&self, method: &str, keyword: &Py<PyString>) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
         let mut found = None;
         for (name, value) in self.keywords() {
             if !same_name(name, keyword)? {
@@ -116,11 +117,15 @@ impl<'a, 'py> Args<'a, 'py> {
     }
 
     /// The positional argument at `index`, or Python's own complaint that it is missing.
+    #[inline(always)]
     pub(crate) fn required(&self, method: &str, index: usize, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
-        self.get(index).ok_or_else(|| {
-            PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{name}'"))
-        })
+        self.get(index).ok_or_else(|| missing(method, name))
     }
+}
+
+#[cold]
+fn missing(method: &str, name: &str) -> PyErr {
+    PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{name}'"))
 }
 
 /// Keyword names are interned nearly always, so identity decides first.

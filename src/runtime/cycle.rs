@@ -53,8 +53,11 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     };
     this.shared.stopping.store(false, Relaxed);
     this.shared.running.store(0, Relaxed);
-    // Only a loop that does not run can be garbage: what it still holds, the collector must see from here on.
-    this.core.open(this.py()).ready.iter().for_each(|work| class::track(work.object.borrow(this.py())));
+    // Only a loop that does not run can be garbage: what others hold too, the collector must see from here on.
+    let core = this.core.open(this.py());
+    let shared = core.ready.iter().filter(|work| class::is_shared(&work.object));
+    shared.for_each(|work| class::track(work.object.borrow(this.py())));
+    drop(core);
     result.and(this.leave_task())
 }
 

@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::py::cell::LoopCell;
-use crate::py::class::{Known, This};
+use crate::py::class::{self, Known, This};
 use crate::py::errors::Error;
 use crate::py::method::Receiver;
 use crate::py::object::Owned;
@@ -158,7 +158,7 @@ impl Runtime {
     }
 
     /// Closed? In debug mode, the right thread? Both in one look.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_call(&self) -> Result<(), Error> {
         match self.shared.flags.load(Relaxed) {
             0 => Ok(()),
@@ -186,7 +186,7 @@ impl Runtime {
     }
 
     /// Queues work behind all that was queued before, whichever thread queued it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enqueue(&self, py: Python<'_>, ready: Ready) {
         let running = self.shared.running.load(Relaxed);
         if running != 0 && running != thread_tag() {
@@ -198,6 +198,20 @@ impl Runtime {
             self.shared.inbox.drain(&mut core.ready);
         }
         core.ready.push_back(ready);
+    }
+
+    /// Queues work of a loop that does not run, and may be garbage before it does: the collector must see who else holds
+    /// the object. The one queued before is the queue's alone by now, if its maker has let it go.
+    pub(crate) fn enqueue_tracked(&self, py: Python<'_>, ready: Ready) {
+        class::track(ready.object.borrow(py));
+        let core = self.core.open(py);
+        if let Some(before) = core.ready.back()
+            && !class::is_shared(&before.object)
+        {
+            class::untrack(before.object.borrow(py));
+        }
+        drop(core);
+        self.enqueue(py, ready);
     }
 
     /// Queues work from another thread, and wakes the loop if it sleeps.
@@ -225,7 +239,13 @@ impl Runtime {
     pub(crate) fn visit(&self, mut visit: impl FnMut(&Owned)) {
         self.shared.inbox.for_each(|ready| visit(&ready.object));
         if let Some(core) = self.core.peek() {
-            core.ready.iter().chain(core.timers.iter()).for_each(|ready| visit(&ready.object));
+            for ready in &core.ready {
+                visit(&ready.object);
+                if !class::is_tracked(&ready.object) && !class::is_shared(&ready.object) {
+                    class::visit_referents(&ready.object, &mut visit);
+                }
+            }
+            core.timers.iter().for_each(|ready| visit(&ready.object));
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);
         }
