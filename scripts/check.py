@@ -15,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -76,7 +77,10 @@ class Checks:
             print(line, end="", flush=True)
             counts = count(line)
             passed, failed = passed + counts[0], failed + counts[1]
-        ok = process.wait() == 0
+        status = process.wait()
+        ok = status == 0
+        if status < 0:
+            print(f"\nended by {signal.Signals(-status).name}", flush=True)
         self.note(label, time.monotonic() - began, ok, passed, failed)
         return ok
 
@@ -175,11 +179,12 @@ def debug(checks: Checks) -> None:
 
 def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     """The feature tests on an installed wheel."""
+    # What a debug build says when it aborts goes to the process's own standard error.
+    capture = "sys" if interpreter.debug else "fd"
     checks.run(
         f"pytest {interpreter.name}",
         *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-        "--ignore=tests/architecture",
-        "--durations=5",
+        *("--ignore=tests/architecture", "--durations=5", f"--capture={capture}"),
     )
 
 

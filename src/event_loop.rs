@@ -27,74 +27,85 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
     let methods = vec![
         Method::fast(
             c"call_soon",
-            c"call_soon($self, callback, /, *args, context=None)\n--\n\nCalls callback(*args) in the next turn.",
+            c"call_soon($self, callback, *args, context=None)\n--\n\nCalls callback(*args) in the next turn.",
             call_soon,
         ),
         Method::fast(
             c"call_soon_threadsafe",
-            c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nAs call_soon, from any thread.",
+            c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread.",
             call_soon_threadsafe,
         ),
         Method::fast(
             c"call_later",
-            c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nCalls callback(*args) after delay seconds.",
+            c"call_later($self, delay, callback, *args, context=None)\n--\n\nCalls callback(*args) after delay seconds.",
             call_later,
         ),
         Method::fast(
             c"call_at",
-            c"call_at($self, when, callback, /, *args, context=None)\n--\n\nCalls callback(*args) at loop.time() == when.",
+            c"call_at($self, when, callback, *args, context=None)\n--\n\nCalls callback(*args) at loop.time() == when.",
             call_at,
         ),
         Method::no_args(c"time", c"Seconds of the monotonic clock.", time),
         Method::no_args(c"create_future", c"A new future of this loop.", create_future),
         Method::fast(
             c"create_task",
-            c"create_task($self, coro, /, **kwargs)\n--\n\nSchedules a coroutine; returns its task.",
+            c"create_task($self, coro, **kwargs)\n--\n\nSchedules a coroutine; returns its task.",
             create_task,
         ),
         Method::fast(
             c"add_reader",
-            c"add_reader($self, fd, callback, /, *args)\n--\n\nCalls callback(*args) whenever fd can be read.",
+            c"add_reader($self, fd, callback, *args)\n--\n\nCalls callback(*args) whenever fd can be read.",
             readers::add_reader,
         ),
         Method::fast(
             c"add_writer",
-            c"add_writer($self, fd, callback, /, *args)\n--\n\nCalls callback(*args) whenever fd can be written.",
+            c"add_writer($self, fd, callback, *args)\n--\n\nCalls callback(*args) whenever fd can be written.",
             readers::add_writer,
         ),
-        Method::one_arg(c"remove_reader", c"Stops watching fd for reading; was it watched?", readers::remove_reader),
-        Method::one_arg(c"remove_writer", c"Stops watching fd for writing; was it watched?", readers::remove_writer),
+        Method::fast(
+            c"remove_reader",
+            c"remove_reader($self, fd)\n--\n\nStops watching fd for reading; was it watched?",
+            readers::remove_reader,
+        ),
+        Method::fast(
+            c"remove_writer",
+            c"remove_writer($self, fd)\n--\n\nStops watching fd for writing; was it watched?",
+            readers::remove_writer,
+        ),
     ];
     add_methods::<Runtime>(py, methods)
 }
 
 type Loop<'a, 'py> = This<'a, 'py, Runtime>;
 
-/// Callback, arguments and context of `method(..., callback, *args, context=None)`.
+/// Callback, arguments and context of `method(..., callback, *args, context=None)`. `parameters` ends with the callback;
+/// debug mode names the method that asyncio checks the callback in.
 #[inline(always)]
 fn callback<'a, 'py>(
     loop_: Loop<'_, 'py>,
     args: Args<'a, 'py>,
-    at: usize,
     method: &str,
+    parameters: &[&str],
+    checked_in: &str,
 ) -> PyResult<Callback<'a, 'py>> {
+    let at = parameters.len() - 1;
     let function = args.required(method, at, "callback")?;
-    let context = args.only_keyword(method, &names(args.py()).context)?;
+    let context = args.only_keyword(method, &names(args.py()).context, parameters)?;
     if loop_.is_debug() {
-        compat::check_callback(function, method)?;
+        compat::check_callback(function, checked_in)?;
     }
     Ok(Callback { function, arguments: Arguments::tail_of(args, at + 1), context })
 }
 
 fn call_soon<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     loop_.check_call()?;
-    let callback = callback(loop_, args, 0, "call_soon")?;
+    let callback = callback(loop_, args, "call_soon", &["callback"], "call_soon")?;
     handle::call_soon(loop_, callback)
 }
 
 fn call_soon_threadsafe<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     loop_.check_closed()?;
-    let callback = callback(loop_, args, 0, "call_soon_threadsafe")?;
+    let callback = callback(loop_, args, "call_soon_threadsafe", &["callback"], "call_soon_threadsafe")?;
     let (handle, work) = if compat::HAS_THREAD_SAFE_HANDLE {
         handle::work::<ThreadSafeHandle>(loop_, callback)?
     } else {
@@ -111,11 +122,11 @@ fn call_later<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     }
     loop_.check_call()?;
     let when = match plain_seconds(delay) {
-        Some(delay) => When { seconds: loop_.time() + delay, object: None },
+        Some(delay) if !loop_.has_own_clock() => When { seconds: loop_.time() + delay, object: None },
         // Other numbers are added as Python adds them.
-        None => when(PyFloat::new(loop_.py(), loop_.time()).add(delay)?.as_borrowed())?,
+        _ => when(loop_.object().call_method0(&names(loop_.py()).time)?.add(delay)?.as_borrowed())?,
     };
-    let callback = callback(loop_, args, 1, "call_later")?;
+    let callback = callback(loop_, args, "call_later", &["delay", "callback"], "call_at")?;
     timer_handle::call_at(loop_, when, callback)
 }
 
@@ -125,7 +136,7 @@ fn call_at<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
         return Err(Error::Type("when cannot be None".to_owned()).into());
     }
     loop_.check_call()?;
-    let callback = callback(loop_, args, 1, "call_at")?;
+    let callback = callback(loop_, args, "call_at", &["when", "callback"], "call_at")?;
     timer_handle::call_at(loop_, when(at)?, callback)
 }
 
@@ -181,7 +192,7 @@ fn create_task<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
             options.context = given;
         } else if same_name(name, &names.eager_start)? && compat::CREATE_TASK_PASSES_KEYWORDS {
             options.eager_start = value.is_truthy()?;
-        } else {
+        } else if args.len() > 0 || !name.eq("coro")? {
             let method = if compat::CREATE_TASK_PASSES_KEYWORDS { "Task" } else { "create_task" };
             return Err(unexpected_keyword(method, name));
         }
@@ -214,8 +225,10 @@ impl Runtime {
             native_tasks.unwrap_or_else(|| std::env::var_os("MIOLOOP_NATIVE_TASKS").is_none_or(|value| value != "0"));
         Runtime::know_class(cls);
         let own = cls.py().get_type::<Runtime>();
-        let direct = cls.getattr("call_soon")?.is(&own.getattr("call_soon")?);
-        Ok(Runtime::new(native_tasks, direct).map_err(Error::Io)?)
+        let is_own = |name: &str| -> PyResult<bool> { Ok(cls.getattr(name)?.is(&own.getattr(name)?)) };
+        let runtime = Runtime::new(native_tasks, is_own("call_soon")?).map_err(Error::Io)?;
+        runtime.set_own_clock(!is_own("time")?);
+        Ok(runtime)
     }
 
     /// Makes tasks and futures of this package rather than asyncio's own.
@@ -258,6 +271,23 @@ impl Runtime {
     #[setter]
     fn set_slow_callback_duration(&self, py: Python<'_>, seconds: f64) {
         self.settings.open(py).slow_callback_duration = seconds;
+    }
+
+    /// True while `time` is replaced, in a subclass or on the object: then the loop lives by that clock.
+    #[getter]
+    fn _own_clock(&self) -> bool {
+        self.has_own_clock()
+    }
+
+    #[setter(_own_clock)]
+    fn py_set_own_clock(&self, on: bool) {
+        self.set_own_clock(on);
+    }
+
+    /// Debug mode: the handle or task that runs now.
+    #[getter]
+    fn _current_handle(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.settings.open(py).current_handle.as_ref().map(|handle| handle.as_py().clone_ref(py))
     }
 
     #[getter]

@@ -4,6 +4,7 @@
 //! the behaviour of asyncio's `Future`. The methods that Python calls are in `future/methods.rs`. On one of our loops
 //! callbacks go straight into its queue; on any other through its `call_soon`.
 
+pub(crate) mod iterator;
 pub(crate) mod methods;
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
@@ -327,7 +328,8 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         if value.is_instance_of::<PyStopIteration>() {
             value = compat::stop_iteration_in_future(&value)?;
         }
-        let traceback = PyErr::from_value(value.clone()).traceback(py).map(|tb| Owned::new(tb.into_any()));
+        let traceback = value.getattr("__traceback__")?;
+        let traceback = (!traceback.is_none()).then(|| Owned::new(traceback));
         let mut state = self.state.open(py);
         if state.status != Status::Pending {
             drop(state);

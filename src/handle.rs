@@ -61,7 +61,7 @@ static THREAD_SAFE_HANDLE: Class = Class::new();
 
 /// Makes the classes without a time.
 pub(crate) fn define(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    let recipe = |name, doc, base| Recipe { name, doc, base, base_in_python: true, public: false };
+    let recipe = |name, doc, base| Recipe { name, doc, base, plain_base: true, public: false };
     let base = names(py).handle_class.bind(py).clone().cast_into()?;
     let doc = c"A callback that call_soon queued.";
     let mut made = vec![

@@ -17,6 +17,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     py::names::load(py)?;
     py::registry::load(py)?;
+    py::introspection::load(py)?;
+    future::iterator::define(py)?;
     for class in handle::define(py)? {
         module.add(class.getattr("__name__")?.extract::<String>()?.as_str(), class)?;
     }

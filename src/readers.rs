@@ -26,21 +26,19 @@ pub(crate) fn add_writer<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>
     add(loop_, args, "add_writer", Direction::Write)
 }
 
-pub(crate) fn remove_reader<'py>(loop_: This<'_, 'py, Runtime>, file: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
-    remove(loop_, file, Direction::Read)
+pub(crate) fn remove_reader<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>) -> Reply<'py> {
+    remove(loop_, args, "remove_reader", Direction::Read)
 }
 
-pub(crate) fn remove_writer<'py>(loop_: This<'_, 'py, Runtime>, file: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
-    remove(loop_, file, Direction::Write)
+pub(crate) fn remove_writer<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>) -> Reply<'py> {
+    remove(loop_, args, "remove_writer", Direction::Write)
 }
 
 fn add<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
     let py = loop_.py();
     let file = args.required(method, 0, "fd")?;
     let function = args.required(method, 1, "callback")?;
-    if let Some((name, _)) = args.keywords().next() {
-        return Err(crate::py::method::unexpected_keyword(method, name));
-    }
+    args.no_keyword(method, &["fd", "callback"])?;
     let fd = descriptor(file)?;
     loop_.check_closed()?;
     let callback = Callback { function, arguments: Arguments::tail_of(args, 2), context: None };
@@ -60,8 +58,14 @@ fn add<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, di
     Ok(py.None().into_bound(py))
 }
 
-fn remove<'py>(loop_: This<'_, 'py, Runtime>, file: Borrowed<'_, 'py, PyAny>, direction: Direction) -> Reply<'py> {
+fn remove<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
     let py = loop_.py();
+    let file = args.required(method, 0, "fd")?;
+    args.no_keyword(method, &["fd"])?;
+    if args.len() > 1 {
+        let text = format!("{method}() takes 2 positional arguments but {} were given", args.len() + 1);
+        return Err(Error::Type(text).into());
+    }
     let fd = descriptor(file)?;
     let removed = {
         let mut core = loop_.core.open(py);

@@ -16,6 +16,7 @@ use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Stop, This, Visit};
 use crate::py::compat;
 use crate::py::errors::Error;
+use crate::py::introspection;
 use crate::py::method::Receiver;
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -204,11 +205,14 @@ fn start<'py>(
     };
     let started = if eager && running()? { step::start_eagerly(this, loop_) } else { this.schedule_step() };
     if let Err(error) = started {
-        // A task that never began is not one that was destroyed while pending.
-        this.state.open(this.py()).log_destroy_pending = false;
+        if eager {
+            // A task that never began is not one that was destroyed while pending.
+            this.state.open(this.py()).log_destroy_pending = false;
+        }
         return Err(error);
     }
     if AnyFuture::from(this).is_pending() {
+        this.describe()?;
         let registration = registry::register(this.object())?;
         this.state.open(this.py()).registration = registration;
     }
@@ -224,6 +228,29 @@ impl Name {
 impl<'py> This<'_, 'py, Task> {
     fn as_future(&self) -> AnyFuture<'_, 'py> {
         AnyFuture::from(*self)
+    }
+
+    /// Fills the fields that other processes read.
+    fn describe(&self) -> PyResult<()> {
+        let py = self.py();
+        if !compat::HAS_TASK_LIST {
+            return Ok(());
+        }
+        let state = self.state.open(py);
+        let coroutine = state.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py));
+        let name = match &state.name {
+            Name::Given(name) => Ok(name.clone_ref(py)),
+            Name::Number(number) => Err(*number),
+        };
+        drop(state);
+        let name = match name {
+            Ok(name) => name,
+            Err(number) => Owned::new(number.into_pyobject(py)?.into_any()),
+        };
+        if let Some(coroutine) = coroutine {
+            introspection::describe(self.object(), coroutine.borrow(py), name);
+        }
+        Ok(())
     }
 
     /// Queues the next step.

@@ -44,7 +44,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         name: c"mioloop.TimerHandle",
         doc: c"A callback that waits for its time.",
         base: &base,
-        base_in_python: true,
+        plain_base: true,
         public: false,
     };
     let mut methods = handle::methods::<TimerHandle>();

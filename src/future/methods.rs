@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 
+use super::iterator::iterate;
 use super::{AnyFuture, Callback, Future, FutureLike, Outcome, Status};
 use crate::py::awaiting::Next;
 use crate::py::call::copy_context;
@@ -24,7 +25,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         name: c"mioloop.Future",
         doc: c"Future(*, loop=None)\n--\n\nA result that is not there yet. Follows asyncio.Future.",
         base: &base,
-        base_in_python: false,
+        plain_base: false,
         public: true,
     };
     let mut methods = methods::<Future>();
@@ -42,6 +43,8 @@ pub(crate) fn methods<T: FutureLike>() -> Vec<Method<T>> {
     vec![
         Method::no_args(c"result", c"The result; raises the exception that was set.", result::<T>),
         Method::no_args(c"exception", c"The exception that was set, or None.", exception::<T>),
+        Method::no_args(c"__await__", c"An iterator for driving an await by hand.", iterate::<T>).instead_of_slot(),
+        Method::no_args(c"__iter__", c"As __await__.", iterate::<T>).instead_of_slot(),
         Method::no_args(c"done", c"True once there is a result, an exception or a cancellation.", done::<T>),
         Method::no_args(c"cancelled", c"True if the future was cancelled.", cancelled::<T>),
         Method::no_args(c"get_loop", c"The event loop of the future.", get_loop::<T>),
@@ -194,7 +197,7 @@ pub(crate) fn cancel_argument(args: Args<'_, '_>) -> PyResult<Option<Owned>> {
         let given = args.len();
         return Err(PyTypeError::new_err(format!("cancel() takes at most 1 argument ({given} given)")));
     }
-    let named = args.only_keyword("cancel", &names(args.py()).msg)?;
+    let named = args.only_keyword("cancel", &names(args.py()).msg, &[])?;
     Ok(args.get(0).or(named).filter(|message| !message.is_none()).map(Owned::of))
 }
 
@@ -205,7 +208,7 @@ fn add_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, args: Args<'_, 
         let text = format!("add_done_callback() takes exactly 1 positional argument ({given} given)");
         return Err(PyTypeError::new_err(text));
     };
-    let context = match args.only_keyword("add_done_callback", &names(py).context)? {
+    let context = match args.only_keyword("add_done_callback", &names(py).context, &[])? {
         Some(context) => Owned::of(context),
         None => copy_context(py)?,
     };

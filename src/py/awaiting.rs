@@ -25,11 +25,19 @@ pub(crate) enum Next<'py> {
 
 impl<T: Fields> Slots<T> {
     /// Makes the class awaitable.
-    pub(crate) fn awaitable<F>(mut self, _next: F) -> Self
+    pub(crate) fn awaitable<F>(mut self, next: F) -> Self
     where
         F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
     {
         self.push(ffi::Py_am_await, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
+        self.iterator(next)
+    }
+
+    /// Makes the class an iterator with `send(None)`.
+    pub(crate) fn iterator<F>(mut self, _next: F) -> Self
+    where
+        F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+    {
         self.push(ffi::Py_tp_iter, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
         self.push(ffi::Py_tp_iternext, iternext::<T, F> as ffi::iternextfunc as *mut c_void);
         self.push(ffi::Py_am_send, send::<T, F> as ffi::sendfunc as *mut c_void);
@@ -81,6 +89,14 @@ where
     }
 }
 
+/// `StopIteration(value)`.
+pub(crate) fn stop_iteration_error(value: Bound<'_, PyAny>) -> PyErr {
+    match value.py().get_type::<PyStopIteration>().call1((value,)) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
 /// Ends an iteration with a value: nothing set means None; tuples and exceptions need an instance of their own, since
 /// setting them would spread or replace it.
 fn stop_iteration(value: Bound<'_, PyAny>) {
@@ -89,10 +105,7 @@ fn stop_iteration(value: Bound<'_, PyAny>) {
         return;
     }
     if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
-        match py.get_type::<PyStopIteration>().call1((value,)) {
-            Ok(exception) => PyErr::from_value(exception).restore(py),
-            Err(error) => error.restore(py),
-        }
+        stop_iteration_error(value).restore(py);
         return;
     }
     // SAFETY: attached; both are live objects.

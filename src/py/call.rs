@@ -34,7 +34,7 @@ impl Arguments {
     /// The positional arguments of a call from `start` on.
     #[inline(always)]
     pub(crate) fn tail_of(args: Args<'_, '_>, start: usize) -> Self {
-        let count = args.len() - start;
+        let count = args.len().saturating_sub(start);
         if count == 0 {
             return Arguments::none();
         }

@@ -48,8 +48,8 @@ pub(crate) struct Class {
     type_object: AtomicPtr<ffi::PyTypeObject>,
     base: AtomicPtr<ffi::PyTypeObject>,
     offset: AtomicUsize,
-    /// The base is written in Python: its `tp_dealloc`, `tp_traverse` and `tp_clear` are for Python subclasses only.
-    base_in_python: AtomicBool,
+    /// The base is `object` or written in Python: it has no `tp_dealloc`, `tp_traverse` or `tp_clear` to call.
+    plain_base: AtomicBool,
     #[cfg(not(Py_GIL_DISABLED))]
     spares: Spares,
 }
@@ -60,7 +60,7 @@ impl Class {
             type_object: AtomicPtr::new(std::ptr::null_mut()),
             base: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
-            base_in_python: AtomicBool::new(false),
+            plain_base: AtomicBool::new(false),
             #[cfg(not(Py_GIL_DISABLED))]
             spares: Spares {
                 objects: std::cell::UnsafeCell::new([std::ptr::null_mut(); SPARES]),
@@ -260,7 +260,7 @@ fn allocate(class: &Class) -> *mut ffi::PyObject {
     // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet. The other one
     // does neither, and zeroes what lies before the object; a Python class with slots has nothing but those.
     unsafe {
-        if class.base_in_python.load(Relaxed) {
+        if class.plain_base.load(Relaxed) {
             let object = ffi::PyObject_GC_New::<ffi::PyObject>(type_object);
             if !object.is_null() {
                 let base_fields = class.offset.load(Relaxed) - size_of::<ffi::PyObject>();
@@ -392,8 +392,8 @@ pub(crate) struct Recipe<'a, 'py> {
     pub(crate) name: &'static CStr,
     pub(crate) doc: &'static CStr,
     pub(crate) base: &'a Bound<'py, PyType>,
-    /// `base` is a class written in Python.
-    pub(crate) base_in_python: bool,
+    /// `base` is `object` or a class written in Python.
+    pub(crate) plain_base: bool,
     /// Python code may subclass and instantiate it.
     pub(crate) public: bool,
 }
@@ -415,7 +415,7 @@ pub(crate) fn define<'py, T: Fields>(
     let offset = unsafe { (*base).tp_basicsize }.cast_unsigned().next_multiple_of(align_of::<T>());
     class.base.store(base, Relaxed);
     class.offset.store(offset, Relaxed);
-    class.base_in_python.store(recipe.base_in_python, Relaxed);
+    class.plain_base.store(recipe.plain_base, Relaxed);
 
     let mut slots = slots.into_raw(methods, recipe.base);
     slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
@@ -496,7 +496,7 @@ unsafe extern "C" fn traverse<T: Fields>(
     unsafe {
         let base = class.base.load(Relaxed);
         let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
-        let by_base = !class.base_in_python.load(Relaxed);
+        let by_base = !class.plain_base.load(Relaxed);
         // Heap types' own `tp_traverse` visits the type; a static or a Python base leaves that to us.
         if !(by_base && base_is_heap) {
             let code = visit(ffi::Py_TYPE(object).cast(), argument);
@@ -521,7 +521,7 @@ unsafe extern "C" fn clear<T: Fields>(object: *mut ffi::PyObject) -> c_int {
     unsafe {
         drop((*fields_ptr::<T>(object)).take_references(Python::assume_attached()));
         match (*class.base.load(Relaxed)).tp_clear {
-            Some(base_clear) if !class.base_in_python.load(Relaxed) => base_clear(object),
+            Some(base_clear) if !class.plain_base.load(Relaxed) => base_clear(object),
             _ => 0,
         }
     }
@@ -557,17 +557,17 @@ unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(object.cast());
         clear_weak_references(object, type_object);
         let base = class.base.load(Relaxed);
-        let base_in_python = class.base_in_python.load(Relaxed);
+        let plain_base = class.plain_base.load(Relaxed);
         if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
-            if !base_in_python && let Some(base_clear) = (*base).tp_clear {
+            if !plain_base && let Some(base_clear) = (*base).tp_clear {
                 // The instance dict, the only field of the base that anyone may have set.
                 base_clear(object);
             }
             if !class.keep(object) {
                 free(object, type_object);
             }
-        } else if base_in_python {
+        } else if plain_base {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
             free(object, type_object);
         } else {
@@ -577,6 +577,8 @@ unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
             drop(std::ptr::replace(fields_ptr::<T>(object), empty));
             let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
             if let Some(base_dealloc) = (*base).tp_dealloc {
+                // As CPython's own `subtype_dealloc` does: a base that knows of the collector untracks once more.
+                ffi::PyObject_GC_Track(object.cast());
                 base_dealloc(object);
             }
             if !base_is_heap {

@@ -95,37 +95,61 @@ impl<'a, 'py> Args<'a, 'py> {
         })
     }
 
-    /// The only keyword these methods take; any other is an error. None as value counts as not given.
+    /// The only keyword of a method beside its positional parameters; any other is an error. None counts as not given.
     #[inline(always)]
     pub(crate) fn only_keyword(
         &self,
         method: &str,
         keyword: &Py<PyString>,
+        positional: &[&str],
     ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
-        if self.has_keywords() { self.find_keyword(method, keyword) } else { Ok(None) }
+        if self.has_keywords() { self.find_keyword(method, Some(keyword), positional) } else { Ok(None) }
     }
 
-    fn find_keyword(&self, method: &str, keyword: &Py<PyString>) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
+    /// For methods without a keyword of their own: positional parameters may be given by name, nothing else.
+    pub(crate) fn no_keyword(&self, method: &str, positional: &[&str]) -> PyResult<()> {
+        self.find_keyword(method, None, positional).map(|_| ())
+    }
+
+    fn find_keyword(
+        &self,
+        method: &str,
+        keyword: Option<&Py<PyString>>,
+        positional: &[&str],
+    ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
         let mut found = None;
         for (name, value) in self.keywords() {
-            if !same_name(name, keyword)? {
-                return Err(unexpected_keyword(method, name));
+            if !keyword.map_or(Ok(false), |keyword| same_name(name, keyword))? {
+                let parameter = name.extract::<String>()?;
+                match positional.iter().position(|known| *known == parameter) {
+                    None => return Err(unexpected_keyword(method, name)),
+                    Some(index) if index < self.positional => {
+                        let text = format!("{method}() got multiple values for argument '{parameter}'");
+                        return Err(PyTypeError::new_err(text));
+                    }
+                    Some(_) => continue,
+                }
             }
             found = (!value.is_none()).then_some(value);
         }
         Ok(found)
     }
 
-    /// The positional argument at `index`, or Python's own complaint that it is missing.
+    #[cold]
+    fn by_name(&self, method: &str, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        let named = self.keywords().find(|(keyword, _)| keyword.eq(name).unwrap_or(false));
+        let missing = || format!("{method}() missing 1 required positional argument: '{name}'");
+        named.map(|(_, value)| value).ok_or_else(|| PyTypeError::new_err(missing()))
+    }
+
+    /// The argument at `index`, or the one of this name, or Python's own complaint that it is missing.
     #[inline(always)]
     pub(crate) fn required(&self, method: &str, index: usize, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
-        self.get(index).ok_or_else(|| missing(method, name))
+        match self.get(index) {
+            Some(value) => Ok(value),
+            None => self.by_name(method, name),
+        }
     }
-}
-
-#[cold]
-fn missing(method: &str, name: &str) -> PyErr {
-    PyTypeError::new_err(format!("{method}() missing 1 required positional argument: '{name}'"))
 }
 
 /// Keyword names are interned nearly always, so identity decides first.
@@ -154,6 +178,9 @@ fn guarded<R>(py: Python<'_>, failed: R, body: impl FnOnce() -> PyResult<R>) -> 
         Ok(value) => value,
         Err(error) => {
             error.restore(py);
+            // PyO3 puts off the end of errors that were dropped while it did not know that this thread is attached:
+            // attaching by its own way, which this is, settles them.
+            Python::attach(|_| ());
             failed
         }
     }
@@ -246,6 +273,14 @@ impl<T: Receiver> Method<T> {
     /// Keeps the entry on versions whose base class lacks the name.
     pub(crate) fn always(self) -> Self {
         Method { always: true, ..self }
+    }
+
+    /// Takes the place of the attribute that a slot of this name would make; the slot itself stays.
+    pub(crate) fn instead_of_slot(mut self) -> Self {
+        if let Entry::Call(definition) = &mut self.entry {
+            definition.ml_flags |= ffi::METH_COEXIST;
+        }
+        self
     }
 
     pub(crate) fn is_named(&self, name: &CStr) -> bool {

@@ -9,6 +9,7 @@ pub(crate) mod cell;
 pub(crate) mod class;
 pub(crate) mod compat;
 pub(crate) mod errors;
+pub(crate) mod introspection;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;

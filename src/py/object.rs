@@ -43,6 +43,13 @@ impl Owned {
         unsafe { ManuallyDrop::take(&mut this.0) }.into_bound(py)
     }
 
+    /// Gives the reference to whoever stores the pointer.
+    pub(super) fn into_raw(self) -> *mut ffi::PyObject {
+        let pointer = self.0.as_ptr();
+        std::mem::forget(self);
+        pointer
+    }
+
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
         self.0.as_ptr()
     }

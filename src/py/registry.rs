@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::compat;
+use super::introspection;
 use super::object::Owned;
 
 struct Registry {
@@ -176,7 +177,14 @@ pub(crate) fn unregister_eager(task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
 
 /// Notes for `asyncio.capture_call_graph()` and `python -m asyncio pstree` that the task awaits the future.
 #[inline]
-pub(crate) fn start_waiting(future: Borrowed<'_, '_, PyAny>, task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+pub(crate) fn start_waiting(
+    future: Borrowed<'_, '_, PyAny>,
+    task: Borrowed<'_, '_, PyAny>,
+    both_ours: bool,
+) -> PyResult<()> {
+    if both_ours && introspection::add_only_awaiter(future, task) {
+        return Ok(());
+    }
     match &registry(task.py()).awaited_by {
         Some((add, _)) => add.bind(task.py()).call1((future, task)).map(|_| ()),
         None => Ok(()),
@@ -184,7 +192,14 @@ pub(crate) fn start_waiting(future: Borrowed<'_, '_, PyAny>, task: Borrowed<'_, 
 }
 
 #[inline]
-pub(crate) fn stop_waiting(future: Borrowed<'_, '_, PyAny>, task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+pub(crate) fn stop_waiting(
+    future: Borrowed<'_, '_, PyAny>,
+    task: Borrowed<'_, '_, PyAny>,
+    both_ours: bool,
+) -> PyResult<()> {
+    if both_ours && introspection::remove_only_awaiter(future, task) {
+        return Ok(());
+    }
     match &registry(task.py()).awaited_by {
         Some((_, discard)) => discard.bind(task.py()).call1((future, task)).map(|_| ()),
         None => Ok(()),

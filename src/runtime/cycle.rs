@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use mioloop_core::clock::seconds;
+use mioloop_core::clock::{deadline_ns, seconds};
 use mioloop_core::poller::{Poller, RawReadiness, Wait};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
@@ -71,7 +71,7 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     let deadline = if core.timers.is_empty() { None } else { core.timers.next_deadline() };
     drop(core);
 
-    let mut now = this.now_ns();
+    let mut now = now_ns(this)?;
     last.turns += 1;
     if !busy || last.turns >= MOST_TURNS || now.saturating_sub(last.time_ns) >= MOST_TIME_NS {
         let wait = match deadline {
@@ -81,13 +81,24 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
             Some(deadline) => Wait::For((deadline - now).min(LONGEST_WAIT_NS)),
         };
         poll(this, wait)?;
-        now = this.now_ns();
+        now = now_ns(this)?;
         *last = LastPoll { turns: 0, time_ns: now };
     }
     if deadline.is_some() {
         expire_timers(this, now);
     }
     run_batch(this)
+}
+
+/// `loop.time()` in nanoseconds.
+#[inline(always)]
+fn now_ns(this: Loop<'_, '_>) -> PyResult<u64> {
+    if !this.has_own_clock() {
+        return Ok(this.now_ns());
+    }
+    let py = this.py();
+    let seconds: f64 = this.object().call_method0(&names(py).time)?.extract()?;
+    Ok(deadline_ns(seconds))
 }
 
 /// Asks the kernel, and queues the work of every source that is ready.
@@ -161,16 +172,23 @@ fn run_timed(this: Loop<'_, '_>, work: Ready) -> Result<(), Failure> {
     let py = this.py();
     let begin = this.now_ns();
     let object = work.object.clone_ref(py);
-    (work.run)(this, work.object)?;
+    let outer = this.settings.open(py).current_handle.replace(object.clone_ref(py));
+    let result = (work.run)(this, work.object);
+    let inner = std::mem::replace(&mut this.settings.open(py).current_handle, outer);
+    drop(inner);
+    result?;
     let took = seconds(this.now_ns() - begin);
     let limit = this.settings.open(py).slow_callback_duration;
     if took >= limit {
         let names = names(py);
-        // asyncio names the task rather than the handle of its step, and so do we: the object is the task.
-        names.logger.bind(py).call_method1(
-            &names.warning,
-            ("Executing %s took %.3f seconds", object.bind(py).repr()?, took),
-        )?;
+        let object = object.bind(py);
+        // The step of a task is shown as the task, also where asyncio's own task made a handle of it.
+        let shown = match object.hasattr(&names.private_callback)? {
+            true => py.import("asyncio.base_events")?.call_method1("_format_handle", (object,))?,
+            false => object.repr()?.into_any(),
+        };
+        let warning = ("Executing %s took %.3f seconds", shown, took);
+        names.logger.bind(py).call_method1(&names.warning, warning)?;
     }
     Ok(())
 }

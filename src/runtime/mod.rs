@@ -32,6 +32,8 @@ use sources::Sources;
 
 const CLOSED: u8 = 1;
 const DEBUG: u8 = 2;
+/// `time` is replaced: the loop lives by that clock.
+const OWN_CLOCK: u8 = 4;
 
 /// One event loop. The Python class is `mioloop._native.Loop`.
 #[pyclass(name = "Loop", module = "mioloop._native", subclass, weakref, frozen)]
@@ -80,6 +82,8 @@ pub(crate) struct Settings {
     pub(crate) task_factory: Option<Owned>,
     /// Seconds.
     pub(crate) slow_callback_duration: f64,
+    /// Debug mode: what runs now.
+    pub(crate) current_handle: Option<Owned>,
 }
 
 /// The subclass of most loops: `mioloop.Loop`.
@@ -121,7 +125,7 @@ impl Runtime {
                 stopping: AtomicBool::new(false),
                 flags: AtomicU8::new(0),
             },
-            settings: LoopCell::new(Settings { task_factory: None, slow_callback_duration: 0.1 }),
+            settings: LoopCell::new(Settings { task_factory: None, slow_callback_duration: 0.1, current_handle: None }),
             native_tasks,
             direct,
         })
@@ -136,10 +140,22 @@ impl Runtime {
     }
 
     pub(crate) fn set_debug(&self, on: bool) {
+        self.set_flag(DEBUG, on);
+    }
+
+    pub(crate) fn has_own_clock(&self) -> bool {
+        self.shared.flags.load(Relaxed) & OWN_CLOCK != 0
+    }
+
+    pub(crate) fn set_own_clock(&self, on: bool) {
+        self.set_flag(OWN_CLOCK, on);
+    }
+
+    fn set_flag(&self, flag: u8, on: bool) {
         if on {
-            self.shared.flags.fetch_or(DEBUG, Relaxed);
+            self.shared.flags.fetch_or(flag, Relaxed);
         } else {
-            self.shared.flags.fetch_and(!DEBUG, Relaxed);
+            self.shared.flags.fetch_and(!flag, Relaxed);
         }
     }
 
@@ -163,7 +179,8 @@ impl Runtime {
         match self.shared.flags.load(Relaxed) {
             0 => Ok(()),
             flags if flags & CLOSED != 0 => Err(Error::Closed),
-            _ => self.check_thread(),
+            flags if flags & DEBUG != 0 => self.check_thread(),
+            _ => Ok(()),
         }
     }
 
@@ -250,7 +267,7 @@ impl Runtime {
             core.entered.iter().for_each(&mut visit);
         }
         if let Some(settings) = self.settings.peek() {
-            settings.task_factory.iter().for_each(&mut visit);
+            settings.task_factory.iter().chain(&settings.current_handle).for_each(&mut visit);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::future::methods::{cancel_argument, deletable, methods as future_metho
 use crate::py::class::{self, Recipe, This};
 use crate::py::compat;
 use crate::py::errors::Error;
+use crate::py::introspection;
 use crate::py::method::{Args, Method, Reply, Slots, same_name, unexpected_keyword};
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -19,7 +20,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         name: c"mioloop.Task",
         doc: c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA future that drives a coroutine. Follows asyncio.Task.",
         base: &base,
-        base_in_python: false,
+        plain_base: false,
         public: true,
     };
     let mut methods = future_methods::<Task>();
@@ -164,8 +165,9 @@ fn get_name<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
 }
 
 fn set_name<'py>(this: This<'_, 'py, Task>, name: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
-    let name = Name::given(name)?;
-    let old = std::mem::replace(&mut this.state.open(this.py()).name, name);
+    let name = Owned::new(name.str()?.into_any());
+    introspection::rename(this.object(), name.clone_ref(this.py()));
+    let old = std::mem::replace(&mut this.state.open(this.py()).name, Name::Given(name));
     drop(old);
     none(this.py())
 }

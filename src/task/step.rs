@@ -54,7 +54,7 @@ pub(super) fn wakeup_method<'py>(this: This<'_, 'py, Task>, future: Borrowed<'_,
     let py = this.py();
     let awaited = this.state.open(py).waiting_on.take();
     if let Some(awaited) = awaited {
-        registry::stop_waiting(awaited.borrow(py), this.object())?;
+        registry::stop_waiting(awaited.borrow(py), this.object(), false)?;
     }
     let thrown = match future.call_method0(&names(py).result) {
         Ok(_) => None,
@@ -108,8 +108,9 @@ impl<'py> This<'_, 'py, Task> {
             (state.throw_next.take(), state.waiting_on.take())
         };
         if let Some(awaited) = awaited {
-            registry::stop_waiting(awaited.borrow(py), self.object())?;
-            if let Some(future) = native(awaited.borrow(py)) {
+            let future = native(awaited.borrow(py));
+            registry::stop_waiting(awaited.borrow(py), self.object(), future.is_some())?;
+            if let Some(future) = future {
                 return future.failure();
             }
         }
@@ -188,15 +189,16 @@ fn raised(this: This<'_, '_, Task>, error: PyErr) -> PyResult<()> {
     let py = this.py();
     let registration = this.state.open(py).registration.take();
     registry::unregister(this.object(), registration)?;
-    let exception = error.value(py).clone().into_any();
+    // Until 3.11 the traceback is apart from the exception, and joins it here.
+    let exception = error.into_value(py).into_bound(py).into_any();
     if exception.is_instance(names(py).cancelled_error.bind(py))? {
         let old = this.future.open(py).cancelled_error.replace(Owned::new(exception));
         drop(old);
         return this.as_future().cancel(None).map(|_| ());
     }
     this.as_future().set_exception(exception.as_borrowed())?;
-    if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
-        return Err(error);
+    if exception.is_instance_of::<PyKeyboardInterrupt>() || exception.is_instance_of::<PySystemExit>() {
+        return Err(PyErr::from_value(exception));
     }
     Ok(())
 }
@@ -222,7 +224,7 @@ fn interpret<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, context
     {
         let wake = Callback::Wake(Ready { object: this.owned(), run });
         return match future.await_by(&loop_, wake)? {
-            Awaited::Waiting => wait_for(this, awaited),
+            Awaited::Waiting => wait_for(this, awaited, true),
             Awaited::OtherLoop => other_loop(this, &awaited),
             Awaited::NotBlocking => not_blocking(this, &awaited),
         };
@@ -231,9 +233,9 @@ fn interpret<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, context
 }
 
 /// Remembers what is awaited, and passes on a cancellation that came during the step.
-fn wait_for<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>) -> PyResult<()> {
+fn wait_for<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, both_ours: bool) -> PyResult<()> {
     let py = this.py();
-    registry::start_waiting(awaited.as_borrowed(), this.object())?;
+    registry::start_waiting(awaited.as_borrowed(), this.object(), both_ours)?;
     let must_cancel = {
         let mut state = this.state.open(py);
         state.waiting_on = Some(Owned::new(awaited.clone()));
@@ -311,5 +313,5 @@ fn interpret_foreign<'py>(
     keywords.set_item(&names.context, context.bind(py))?;
     let wakeup = this.object().getattr(&names.wakeup)?;
     awaited.call_method(&names.add_done_callback, (wakeup,), Some(&keywords))?;
-    wait_for(this, awaited)
+    wait_for(this, awaited, false)
 }
