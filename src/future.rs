@@ -36,7 +36,7 @@ pub(crate) struct Future {
 
 static FUTURE: Class = Class::new();
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Pending,
     Cancelled,
@@ -53,11 +53,18 @@ pub(crate) struct FutureState {
     /// An exception that nobody has asked for yet.
     pub(crate) log_traceback: bool,
     result: Option<Owned>,
+    /// Most futures have one callback and end well: the rest is apart.
+    first: Option<Callback>,
+    more: Option<Box<More>>,
+}
+
+/// What few futures have.
+#[derive(Default)]
+pub(crate) struct More {
+    /// Callbacks after the first.
+    rest: Vec<Callback>,
     exception: Option<Owned>,
     exception_traceback: Option<Owned>,
-    /// Most futures have one callback: it needs no list.
-    first: Option<Callback>,
-    rest: Vec<Callback>,
     pub(crate) cancel_message: Option<Owned>,
     /// The CancelledError that ended a task: handed out to the first who asks.
     pub(crate) cancelled_error: Option<Owned>,
@@ -79,6 +86,7 @@ pub(crate) enum Callback {
 }
 
 impl FutureState {
+    #[inline(always)]
     pub(crate) const fn new() -> Self {
         FutureState {
             loop_: None,
@@ -86,57 +94,77 @@ impl FutureState {
             blocking: false,
             log_traceback: false,
             result: None,
-            exception: None,
-            exception_traceback: None,
             first: None,
-            rest: Vec::new(),
-            cancel_message: None,
-            cancelled_error: None,
-            source_traceback: None,
+            more: None,
         }
     }
 
     /// The state of a new future on one of our loops.
+    #[inline(always)]
     pub(crate) fn on(loop_: This<'_, '_, Runtime>) -> PyResult<Self> {
         let mut state = FutureState::new();
         state.loop_ = Some(LoopLink { object: loop_.owned(), direct: loop_.direct });
         if loop_.is_debug() {
-            state.source_traceback = Some(Owned::new(names::extract_stack(loop_.py())?));
+            state.more().source_traceback = Some(Owned::new(names::extract_stack(loop_.py())?));
         }
         Ok(state)
+    }
+
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// A new reference to something that few futures have.
+    pub(crate) fn rare(&self, py: Python<'_>, field: impl FnOnce(&More) -> &Option<Owned>) -> Option<Owned> {
+        field(self.more.as_ref()?).as_ref().map(|object| object.clone_ref(py))
+    }
+
+    /// The result of a future that ended well.
+    #[inline(always)]
+    fn plain_result(&self) -> Option<&Owned> {
+        if self.has_exception() { None } else { self.result.as_ref() }
+    }
+
+    #[inline(always)]
+    fn has_exception(&self) -> bool {
+        self.more.as_ref().is_some_and(|more| more.exception.is_some())
+    }
+
+    fn callbacks(&self) -> impl Iterator<Item = &Callback> {
+        self.first.iter().chain(self.more.iter().flat_map(|more| &more.rest))
     }
 
     pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         if let Some(link) = &self.loop_ {
             visit.object(&link.object)?;
         }
-        let fields = [
-            &self.result,
-            &self.exception,
-            &self.exception_traceback,
-            &self.cancel_message,
-            &self.cancelled_error,
-            &self.source_traceback,
-        ];
-        fields.into_iter().try_for_each(|field| visit.option(field))?;
-        self.first.iter().chain(&self.rest).try_for_each(|callback| match callback {
+        visit.option(&self.result)?;
+        self.callbacks().try_for_each(|callback| match callback {
             Callback::Wake(work) => visit.object(&work.object),
             Callback::Call { function, context } => visit.object(function).and_then(|()| visit.object(context)),
-        })
+        })?;
+        let Some(more) = &self.more else { return Ok(()) };
+        let fields = [
+            &more.exception,
+            &more.exception_traceback,
+            &more.cancel_message,
+            &more.cancelled_error,
+            &more.source_traceback,
+        ];
+        fields.into_iter().try_for_each(|field| visit.option(field))
     }
 
     pub(crate) fn take_references(&mut self) -> Vec<Owned> {
-        let fields = [
-            self.loop_.take().map(|link| link.object),
-            self.result.take(),
-            self.exception.take(),
-            self.exception_traceback.take(),
-            self.cancel_message.take(),
-            self.cancelled_error.take(),
-            self.source_traceback.take(),
-        ];
-        let mut taken: Vec<Owned> = fields.into_iter().flatten().collect();
-        for callback in self.take_callbacks() {
+        let mut taken: Vec<Owned> = self.loop_.take().map(|link| link.object).into_iter().collect();
+        taken.extend(self.result.take());
+        let mut callbacks: Vec<Callback> = self.first.take().into_iter().collect();
+        if let Some(more) = self.more.take() {
+            let More { rest, exception, exception_traceback, cancel_message, cancelled_error, source_traceback } = *more;
+            callbacks.extend(rest);
+            let fields = [exception, exception_traceback, cancel_message, cancelled_error, source_traceback];
+            taken.extend(fields.into_iter().flatten());
+        }
+        for callback in callbacks {
             match callback {
                 Callback::Wake(work) => taken.push(work.object),
                 Callback::Call { function, context } => taken.extend([function, context]),
@@ -145,15 +173,13 @@ impl FutureState {
         taken
     }
 
-    fn take_callbacks(&mut self) -> impl Iterator<Item = Callback> + use<> {
-        self.first.take().into_iter().chain(std::mem::take(&mut self.rest))
-    }
-
+    #[inline(always)]
     fn push_callback(&mut self, callback: Callback) {
-        if self.first.is_none() && self.rest.is_empty() {
+        let alone = self.first.is_none() && self.more.as_ref().is_none_or(|more| more.rest.is_empty());
+        if alone {
             self.first = Some(callback);
         } else {
-            self.rest.push(callback);
+            self.more().rest.push(callback);
         }
     }
 }
@@ -261,7 +287,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             None => (false, loop_.call_method0(&names(py).get_debug)?.is_truthy()?),
         };
         if debug {
-            fresh.source_traceback = Some(Owned::new(names::extract_stack(py)?));
+            fresh.more().source_traceback = Some(Owned::new(names::extract_stack(py)?));
         }
         fresh.loop_ = Some(LoopLink { object: Owned::new(loop_), direct });
         let mut state = self.state.open(py);
@@ -297,17 +323,37 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         self.state.open(self.py()).status == Status::Pending
     }
 
+    #[inline(always)]
     pub(crate) fn set_result(self, value: Borrowed<'_, 'py, PyAny>) -> PyResult<()> {
+        let py = self.py();
         let value = Owned::of(value);
-        let mut state = self.state.open(self.py());
+        let mut state = self.state.open(py);
         if state.status != Status::Pending {
             drop(state);
             return Err(Error::InvalidState("invalid state").into());
         }
         state.status = Status::Finished;
         state.result = Some(value);
-        drop(state);
-        self.schedule_callbacks()
+        if state.more.is_some() {
+            drop(state);
+            return self.schedule_callbacks();
+        }
+        // The usual future: one task waits for it, or nobody.
+        match (state.first.take(), &state.loop_) {
+            (None, _) => Ok(()),
+            (Some(Callback::Wake(work)), Some(link)) => {
+                let loop_ = link.object.clone_ref(py);
+                drop(state);
+                match Runtime::receive(loop_.borrow(py)) {
+                    Some(runtime) => Ok(runtime.schedule(py, work)?),
+                    None => Err(Error::Uninitialized("Future").into()),
+                }
+            }
+            (Some(callback), _) => {
+                drop(state);
+                self.schedule(callback)
+            }
+        }
     }
 
     /// `exception`: an instance, or a class to call.
@@ -337,8 +383,9 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         }
         state.status = Status::Finished;
         state.log_traceback = true;
-        state.exception = Some(Owned::new(value));
-        state.exception_traceback = traceback;
+        let more = state.more();
+        more.exception = Some(Owned::new(value));
+        more.exception_traceback = traceback;
         drop(state);
         self.schedule_callbacks()
     }
@@ -353,7 +400,10 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             return Ok(false);
         }
         state.status = Status::Cancelled;
-        let old = std::mem::replace(&mut state.cancel_message, message);
+        let old = match message {
+            None => state.more.as_mut().and_then(|more| more.cancel_message.take()),
+            message => std::mem::replace(&mut state.more().cancel_message, message),
+        };
         drop(state);
         drop(old);
         self.schedule_callbacks().map(|()| true)
@@ -371,9 +421,8 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             }
             Status::Finished => {
                 state.log_traceback = false;
-                if let Some(exception) = &state.exception {
-                    let exception = exception.clone_ref(py);
-                    let traceback = state.exception_traceback.take();
+                if let Some(exception) = state.rare(py, |more| &more.exception) {
+                    let traceback = state.more().exception_traceback.take();
                     drop(state);
                     let exception = exception.into_bound(py);
                     let traceback = traceback.map(|traceback| traceback.into_bound(py));
@@ -387,11 +436,19 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         }
     }
 
+    /// Is `loop_` this future's loop, and may its runtime be used without asking Python?
+    #[inline(always)]
+    pub(crate) fn is_direct_on(self, loop_: Borrowed<'_, 'py, PyAny>) -> bool {
+        let state = self.state.open(self.py());
+        state.loop_.as_ref().is_some_and(|link| link.direct && link.object.as_ptr() == loop_.as_ptr())
+    }
+
     /// What to throw into a task that awaited this future; None if it has a result.
+    #[inline(always)]
     pub(crate) fn failure(self) -> PyResult<Option<Bound<'py, PyAny>>> {
         {
             let state = self.state.open(self.py());
-            if state.status == Status::Finished && state.exception.is_none() {
+            if state.status == Status::Finished && !state.has_exception() {
                 return Ok(None);
             }
         }
@@ -421,7 +478,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             }
             Status::Finished => {
                 state.log_traceback = false;
-                let exception = state.exception.as_ref().map(|exception| exception.clone_ref(py));
+                let exception = state.rare(py, |more| &more.exception);
                 drop(state);
                 Ok(exception.map_or_else(|| py.None().into_bound(py), |exception| exception.into_bound(py)))
             }
@@ -432,8 +489,8 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     pub(crate) fn make_cancelled_error(self) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
         let mut state = self.state.open(py);
-        let kept = state.cancelled_error.take();
-        let message = state.cancel_message.as_ref().map(|message| message.clone_ref(py));
+        let kept = state.more.as_mut().and_then(|more| more.cancelled_error.take());
+        let message = state.rare(py, |more| &more.cancel_message);
         drop(state);
         match kept {
             Some(kept) if compat::CANCELLED_ERROR_IS_KEPT => return Ok(kept.into_bound(py)),
@@ -463,10 +520,11 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     }
 
     /// A task on `loop_` was handed this future by an `await`: wakes it when the future is done.
-    pub(crate) fn await_by(self, loop_: &Bound<'py, PyAny>, wake: Callback) -> PyResult<Awaited> {
+    #[inline(always)]
+    pub(crate) fn await_by(self, loop_: Borrowed<'_, 'py, PyAny>, wake: Callback) -> PyResult<Awaited> {
         let mut state = self.state.open(self.py());
         let refused = match &state.loop_ {
-            Some(link) if !link.object.is(loop_) => Some(Awaited::OtherLoop),
+            Some(link) if link.object.as_ptr() != loop_.as_ptr() => Some(Awaited::OtherLoop),
             _ if !state.blocking => Some(Awaited::NotBlocking),
             _ => None,
         };
@@ -487,12 +545,12 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     fn schedule_callbacks(self) -> PyResult<()> {
         let mut state = self.state.open(self.py());
         let first = state.first.take();
-        let rest = std::mem::take(&mut state.rest);
+        let rest = state.more.as_mut().map(|more| std::mem::take(&mut more.rest));
         drop(state);
         if let Some(callback) = first {
             self.schedule(callback)?;
         }
-        rest.into_iter().try_for_each(|callback| self.schedule(callback))
+        rest.into_iter().flatten().try_for_each(|callback| self.schedule(callback))
     }
 
     fn schedule(self, callback: Callback) -> PyResult<()> {
@@ -529,7 +587,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         if !std::mem::take(&mut state.log_traceback) {
             return;
         }
-        let exception = state.exception.as_ref().map(|exception| exception.clone_ref(py));
+        let exception = state.rare(py, |more| &more.exception);
         drop(state);
         let message = format!("{} exception was never retrieved", self.class_name());
         let exception = exception.map(|exception| exception.into_bound(py));
@@ -552,9 +610,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
                 context.set_item(&names.exception, exception)?;
             }
             context.set_item(role, self.object)?;
-            let state = self.state.open(py);
-            let stack = state.source_traceback.as_ref().map(|stack| stack.clone_ref(py));
-            drop(state);
+            let stack = self.state.open(py).rare(py, |more| &more.source_traceback);
             if let Some(stack) = stack {
                 context.set_item(&names.source_traceback, stack.bind(py))?;
             }

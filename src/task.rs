@@ -298,7 +298,7 @@ impl<'py> This<'_, 'py, Task> {
             }
         }
         self.state.open(py).must_cancel = true;
-        let old = std::mem::replace(&mut self.future.open(py).cancel_message, message);
+        let old = std::mem::replace(&mut self.future.open(py).more().cancel_message, message);
         drop(old);
         Ok(true)
     }

@@ -7,6 +7,7 @@ constructor takes it since 3.12. CPython's own suite runs on our class in test_c
 import asyncio
 import contextvars
 import gc
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -248,7 +249,10 @@ def test_a_finished_eager_task_forgets_its_coroutine(eager_loop: Loop) -> None:
     async def main() -> None:
         async def nothing() -> None: ...
 
-        assert eager_loop.create_task(nothing()).get_coro() is None
+        task = eager_loop.create_task(nothing())
+        if type(task) is asyncio.Task and sys.version_info < (3, 13):
+            pytest.skip("the C Task of early 3.12 crashes here (gh-122332)")
+        assert task.get_coro() is None
 
     eager_loop.run_until_complete(main())
 

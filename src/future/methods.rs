@@ -34,7 +34,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception),
         Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future.", cancel),
     ]);
-    let slots = Slots::new().init(init).repr(repr::<Future>).awaitable(next::<Future>);
+    let slots = Slots::new().init(init).repr(repr::<Future>).awaitable(next::<Future>, iterate::<Future>);
     Ok(class::define::<Future>(&recipe, methods, slots)?.into_any())
 }
 
@@ -117,6 +117,7 @@ fn repr_info<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 /// One step of `await future`.
+#[inline(always)]
 pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<'py>> {
     let future = AnyFuture::from(this);
     let mut state = future.state().open(this.py());
@@ -131,6 +132,11 @@ pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<
             return Err(Error::Runtime("await wasn't used with future".to_owned()).into());
         }
         return Ok(Next::Wait(this.object().to_owned()));
+    }
+    if let Some(value) = state.plain_result() {
+        let value = value.clone_ref(this.py());
+        drop(state);
+        return Ok(Next::Value(value.into_bound(this.py())));
     }
     drop(state);
     future.result().map(Next::Value)
@@ -238,20 +244,20 @@ fn remove_done_callback<'py, T: FutureLike>(
 impl<'py> AnyFuture<'_, 'py> {
     fn callback_at(self, index: usize) -> Option<Owned> {
         let state = self.state().open(self.py());
-        let callback = state.first.iter().chain(&state.rest).nth(index)?;
+        let callback = state.callbacks().nth(index)?;
         Some(callback.function(self.py()))
     }
 
     fn remove_callback(self, index: usize, expected: &Owned) -> bool {
         let mut state = self.state().open(self.py());
-        let found = state.first.iter().chain(&state.rest).nth(index);
+        let found = state.callbacks().nth(index);
         if !found.is_some_and(|callback| callback.function_ptr() == expected.as_ptr()) {
             return false;
         }
         let had_first = state.first.is_some();
         let removed = match index {
             0 if had_first => state.first.take(),
-            _ => Some(state.rest.remove(index - usize::from(had_first))),
+            _ => Some(state.more().rest.remove(index - usize::from(had_first))),
         };
         drop(state);
         drop(removed);
@@ -285,7 +291,7 @@ fn callbacks<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
             Callback::Wake(work) => (work.object.clone_ref(py), None),
             Callback::Call { function, context } => (function.clone_ref(py), Some(context.clone_ref(py))),
         };
-        state.first.iter().chain(&state.rest).map(pair).collect()
+        state.callbacks().map(pair).collect()
     };
     if pairs.is_empty() {
         return none(py);
@@ -333,13 +339,13 @@ fn set_log_traceback<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>)
 
 fn cancel_message<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
-    let message = this.future().open(py).cancel_message.as_ref().map(|message| message.clone_ref(py));
+    let message = this.future().open(py).rare(py, |more| &more.cancel_message);
     option_reply(py, message)
 }
 
 fn set_cancel_message<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
     let message = Owned::of(deletable(value)?);
-    let old = this.future().open(this.py()).cancel_message.replace(message);
+    let old = this.future().open(this.py()).more().cancel_message.replace(message);
     drop(old);
     Ok(())
 }
@@ -362,12 +368,12 @@ fn stored_result<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 
 fn stored_exception<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
-    let exception = alive(this)?.state().open(py).exception.as_ref().map(|value| value.clone_ref(py));
+    let exception = alive(this)?.state().open(py).rare(py, |more| &more.exception);
     option_reply(py, exception)
 }
 
 fn source_traceback<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
-    let stack = this.future().open(py).source_traceback.as_ref().map(|stack| stack.clone_ref(py));
+    let stack = this.future().open(py).rare(py, |more| &more.source_traceback);
     option_reply(py, stack)
 }

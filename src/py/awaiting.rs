@@ -1,9 +1,9 @@
 #![allow(unsafe_code)]
 //! The slots behind `await future`: a native future is its own iterator.
 //!
-//! `am_await` and `tp_iter` return the object itself, `tp_iternext` and `am_send` ask it for its next value. There is no
-//! `send`, `throw` or `close` method, so that nobody takes a future for a coroutine; without `throw` the interpreter
-//! raises at the `await`, as asyncio's own iterator would.
+//! `am_await` returns the object itself, `tp_iternext` and `am_send` ask it for its next value. There is no `send`, `throw`
+//! or `close` method, so that nobody takes a future for a coroutine; without `throw` the interpreter raises at the `await`,
+//! as asyncio's own iterator would. Whoever asks by `iter()` gets an iterator with those methods.
 
 use std::ffi::c_void;
 
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::class::{Fields, This};
-use super::method::{Slots, no_panic, witness};
+use super::method::{Reply, Slots, no_args, no_panic, witness};
 
 /// What an awaited object has for its awaiter.
 pub(crate) enum Next<'py> {
@@ -25,24 +25,42 @@ pub(crate) enum Next<'py> {
 
 impl<T: Fields> Slots<T> {
     /// Makes the class awaitable.
-    pub(crate) fn awaitable<F>(mut self, next: F) -> Self
+    pub(crate) fn awaitable<F, G>(mut self, next: F, _iterate: G) -> Self
     where
         F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+        G: for<'a, 'py> Fn(This<'a, 'py, T>) -> Reply<'py> + Copy + 'static,
     {
         self.push(ffi::Py_am_await, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
-        self.iterator(next)
+        self.push(ffi::Py_tp_iter, iter::<T, G> as ffi::getiterfunc as *mut c_void);
+        self.next(next)
     }
 
-    /// Makes the class an iterator with `send(None)`.
-    pub(crate) fn iterator<F>(mut self, _next: F) -> Self
+    /// Makes the class an iterator that `await` can use.
+    pub(crate) fn iterator<F>(mut self, next: F) -> Self
     where
         F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
     {
         self.push(ffi::Py_tp_iter, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
+        self.next(next)
+    }
+
+    fn next<F>(mut self, _next: F) -> Self
+    where
+        F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+    {
         self.push(ffi::Py_tp_iternext, iternext::<T, F> as ffi::iternextfunc as *mut c_void);
         self.push(ffi::Py_am_send, send::<T, F> as ffi::sendfunc as *mut c_void);
         self
     }
+}
+
+unsafe extern "C" fn iter<T, F>(object: *mut ffi::PyObject) -> *mut ffi::PyObject
+where
+    T: Fields,
+    F: for<'a, 'py> Fn(This<'a, 'py, T>) -> Reply<'py> + Copy + 'static,
+{
+    // SAFETY: `tp_iter` is called as a method without arguments is.
+    unsafe { no_args::<T, F>(object, std::ptr::null_mut()) }
 }
 
 unsafe extern "C" fn iternext<T, F>(object: *mut ffi::PyObject) -> *mut ffi::PyObject

@@ -298,7 +298,7 @@ impl<T: Receiver> Method<T> {
     }
 }
 
-unsafe extern "C" fn no_args<T, F>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject
+pub(super) unsafe extern "C" fn no_args<T, F>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject
 where
     T: Receiver,
     F: for<'a, 'py> Fn(This<'a, 'py, T>) -> Reply<'py> + Copy + 'static,

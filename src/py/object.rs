@@ -58,10 +58,6 @@ impl Owned {
     pub(crate) fn as_py(&self) -> &Py<PyAny> {
         &self.0
     }
-
-    pub(crate) fn is(&self, other: &Bound<'_, PyAny>) -> bool {
-        self.as_ptr() == other.as_ptr()
-    }
 }
 
 impl Drop for Owned {

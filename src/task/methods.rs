@@ -6,6 +6,7 @@ use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::{Name, Options, Task, step};
 use crate::future::methods::{cancel_argument, deletable, methods as future_methods, next, repr};
+use crate::future::iterator::iterate;
 use crate::py::class::{self, Recipe, This};
 use crate::py::compat;
 use crate::py::errors::Error;
@@ -44,7 +45,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::get(c"_must_cancel", must_cancel),
         Method::get_set(c"_log_destroy_pending", log_destroy_pending, set_log_destroy_pending),
     ]);
-    let slots = Slots::new().init(init).repr(repr::<Task>).awaitable(next::<Task>);
+    let slots = Slots::new().init(init).repr(repr::<Task>).awaitable(next::<Task>, iterate::<Task>);
     Ok(class::define::<Task>(&recipe, methods, slots)?.into_any())
 }
 

@@ -24,8 +24,9 @@ pub(crate) fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Fai
     let py = loop_.py();
     let this = This::<Task>::of(object.borrow(py)).expect("the object is chosen with the function");
     loop_.enter_task(this.object())?;
+    // Only a loop that is direct queues tasks like this.
     let result = match this.take_wakeup() {
-        Ok(thrown) => step(this, thrown, true),
+        Ok(thrown) => step(this, Some(loop_.object()), thrown, true),
         Err(error) => Err(error),
     };
     result.map_err(|error| {
@@ -69,11 +70,11 @@ fn step_as_callback<'py>(this: This<'_, 'py, Task>, thrown: Option<Bound<'py, Py
     match Runtime::receive(loop_.as_borrowed()) {
         Some(runtime) => {
             runtime.enter_task(this.object())?;
-            step(this, thrown, false)?;
+            step(this, None, thrown, false)?;
         }
         None => {
             registry::enter(&loop_, &this.object())?;
-            let result = step(this, thrown, false);
+            let result = step(this, None, thrown, false);
             registry::leave(&loop_, &this.object())?;
             result?;
         }
@@ -87,7 +88,7 @@ pub(super) fn start_eagerly<'py>(this: This<'_, 'py, Task>, loop_: &Bound<'py, P
     let previous = registry::swap_current(loop_, Some(&task))?;
     let result = (|| {
         registry::register_eager(this.object())?;
-        let result = step(this, None, true);
+        let result = step(this, None, None, true);
         registry::unregister_eager(this.object())?;
         result
     })();
@@ -101,6 +102,7 @@ pub(super) fn start_eagerly<'py>(this: This<'_, 'py, Task>, loop_: &Bound<'py, P
 
 impl<'py> This<'_, 'py, Task> {
     /// What the wake-up brings: an exception to throw, if what was awaited failed.
+    #[inline(always)]
     fn take_wakeup(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.py();
         let (thrown, awaited) = {
@@ -126,16 +128,23 @@ impl<'py> This<'_, 'py, Task> {
     }
 }
 
-fn step<'py>(this: This<'_, 'py, Task>, thrown: Option<Bound<'py, PyAny>>, enter_context: bool) -> PyResult<()> {
+/// `home`: the loop that runs the step, if it is the task's and its runtime may be used without asking Python.
+#[inline(always)]
+fn step<'py>(
+    this: This<'_, 'py, Task>,
+    home: Option<Borrowed<'_, 'py, PyAny>>,
+    thrown: Option<Bound<'py, PyAny>>,
+    enter_context: bool,
+) -> PyResult<()> {
     let py = this.py();
+    if !this.as_future().is_pending() {
+        return Err(already_done(this, thrown.as_ref()));
+    }
     let (coroutine, context, must_cancel) = {
         let mut state = this.state.open(py);
         let copy = |field: &Option<Owned>| field.as_ref().map(|object| object.clone_ref(py));
         (copy(&state.coroutine), copy(&state.context), std::mem::take(&mut state.must_cancel))
     };
-    if !this.as_future().is_pending() {
-        return Err(already_done(this, thrown.as_ref()));
-    }
     let (Some(coroutine), Some(context)) = (coroutine, context) else {
         return Err(Error::Runtime("uninitialized Task object".to_owned()).into());
     };
@@ -151,7 +160,7 @@ fn step<'py>(this: This<'_, 'py, Task>, thrown: Option<Bound<'py, PyAny>>, enter
     };
     let outcome = if enter_context { in_context(context.bind(py), advance)? } else { advance() };
     match outcome {
-        Step::Yielded(awaited) => interpret(this, awaited, context),
+        Step::Yielded(awaited) => interpret(this, home, awaited, context),
         Step::Returned(value) => returned(this, &value),
         Step::Raised(error) => raised(this, error),
     }
@@ -179,7 +188,7 @@ fn returned<'py>(this: This<'_, 'py, Task>, value: &Bound<'py, PyAny>) -> PyResu
     registry::unregister(this.object(), registration)?;
     if must_cancel {
         // The cancellation came too late to be thrown, and too early to be refused.
-        let message = this.future.open(py).cancel_message.take();
+        let message = this.future.open(py).more().cancel_message.take();
         return this.as_future().cancel(message).map(|_| ());
     }
     this.as_future().set_result(value.as_borrowed())
@@ -192,7 +201,7 @@ fn raised(this: This<'_, '_, Task>, error: PyErr) -> PyResult<()> {
     // Until 3.11 the traceback is apart from the exception, and joins it here.
     let exception = error.into_value(py).into_bound(py).into_any();
     if exception.is_instance(names(py).cancelled_error.bind(py))? {
-        let old = this.future.open(py).cancelled_error.replace(Owned::new(exception));
+        let old = this.future.open(py).more().cancelled_error.replace(Owned::new(exception));
         drop(old);
         return this.as_future().cancel(None).map(|_| ());
     }
@@ -204,6 +213,7 @@ fn raised(this: This<'_, '_, Task>, error: PyErr) -> PyResult<()> {
 }
 
 /// A future or task of exactly our classes, whose methods no subclass has changed.
+#[inline(always)]
 fn native<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<AnyFuture<'a, 'py>> {
     match This::<Future>::of_exact(object) {
         Some(future) => Some(future.into()),
@@ -212,28 +222,61 @@ fn native<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<AnyFuture<'a, 'py
 }
 
 /// Arranges for the next step, by what the coroutine yielded.
-fn interpret<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, context: Owned) -> PyResult<()> {
-    if awaited.is_none() {
+#[inline(always)]
+fn interpret<'py>(
+    this: This<'_, 'py, Task>,
+    home: Option<Borrowed<'_, 'py, PyAny>>,
+    awaited: Bound<'py, PyAny>,
+    context: Owned,
+) -> PyResult<()> {
+    if let Some(home) = home {
+        if awaited.is_none()
+            && let Some(runtime) = Runtime::receive(home)
+        {
+            return Ok(runtime.schedule(this.py(), Ready { object: this.owned(), run })?);
+        }
+        if awaited.as_ptr() != this.object().as_ptr()
+            && let Some(future) = native(awaited.as_borrowed())
+        {
+            return await_native(this, home, future, &awaited);
+        }
+    } else if awaited.is_none() {
         return this.schedule_step();
     }
+    interpret_any(this, awaited, context)
+}
+
+/// A future of ours, awaited in a step that our loop runs.
+#[inline(always)]
+fn await_native<'py>(
+    this: This<'_, 'py, Task>,
+    home: Borrowed<'_, 'py, PyAny>,
+    future: AnyFuture<'_, 'py>,
+    awaited: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let wake = Callback::Wake(Ready { object: this.owned(), run });
+    match future.await_by(home, wake)? {
+        Awaited::Waiting => wait_for(this, awaited, true),
+        Awaited::OtherLoop => other_loop(this, awaited),
+        Awaited::NotBlocking => not_blocking(this, awaited),
+    }
+}
+
+/// A step that something else runs, or something else awaited.
+fn interpret_any<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, context: Owned) -> PyResult<()> {
     let loop_ = this.as_future().loop_object()?;
     if awaited.as_ptr() != this.object().as_ptr()
         && let Some(future) = native(awaited.as_borrowed())
-        && let Some(runtime) = Runtime::receive(loop_.as_borrowed())
-        && runtime.direct
+        && this.as_future().is_direct_on(loop_.as_borrowed())
     {
-        let wake = Callback::Wake(Ready { object: this.owned(), run });
-        return match future.await_by(&loop_, wake)? {
-            Awaited::Waiting => wait_for(this, awaited, true),
-            Awaited::OtherLoop => other_loop(this, &awaited),
-            Awaited::NotBlocking => not_blocking(this, &awaited),
-        };
+        return await_native(this, loop_.as_borrowed(), future, &awaited);
     }
     interpret_foreign(this, &loop_, awaited, context)
 }
 
 /// Remembers what is awaited, and passes on a cancellation that came during the step.
-fn wait_for<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, both_ours: bool) -> PyResult<()> {
+#[inline(always)]
+fn wait_for<'py>(this: This<'_, 'py, Task>, awaited: &Bound<'py, PyAny>, both_ours: bool) -> PyResult<()> {
     let py = this.py();
     registry::start_waiting(awaited.as_borrowed(), this.object(), both_ours)?;
     let must_cancel = {
@@ -242,7 +285,7 @@ fn wait_for<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, both_our
         state.must_cancel
     };
     if must_cancel {
-        let message = this.future.open(py).cancel_message.as_ref().map(|message| message.clone_ref(py));
+        let message = this.future.open(py).rare(py, |more| &more.cancel_message);
         if cancel_awaited(awaited.as_borrowed(), message)? {
             this.state.open(py).must_cancel = false;
         }
@@ -313,5 +356,5 @@ fn interpret_foreign<'py>(
     keywords.set_item(&names.context, context.bind(py))?;
     let wakeup = this.object().getattr(&names.wakeup)?;
     awaited.call_method(&names.add_done_callback, (wakeup,), Some(&keywords))?;
-    wait_for(this, awaited, false)
+    wait_for(this, &awaited, false)
 }
