@@ -569,7 +569,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             (Callback::Call { function, context }, Some(runtime)) if direct => {
                 let callback = handle::Callback {
                     function: function.borrow(py),
-                    arguments: Arguments::one(Owned::of(self.object)),
+                    arguments: Arguments::One(Owned::of(self.object)),
                     context: Some(context.borrow(py)),
                 };
                 handle::call_soon(runtime, callback).map(|_| ())

@@ -13,7 +13,7 @@ use crate::py::call::{Arguments, copy_context, in_context};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::compat;
-use crate::py::method::{Method, Reply, Slots};
+use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
@@ -45,7 +45,7 @@ struct Origin {
 impl HandleState {
     #[inline(always)]
     fn take_arguments(&mut self) -> Arguments {
-        std::mem::replace(&mut self.arguments, Arguments::none())
+        std::mem::replace(&mut self.arguments, Arguments::None)
     }
 
     fn source_traceback(&self) -> Option<&Owned> {
@@ -96,6 +96,8 @@ pub(crate) fn methods<T: AsHandle>() -> Vec<Method<T>> {
 
 fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     this.handle().cancel(this.object())?;
+    // From here on it is its holder's; the queue will only drop it.
+    class::track(this.object());
     Ok(this.py().None().into_bound(this.py()))
 }
 
@@ -300,8 +302,7 @@ impl Handle {
             }
             state.arguments.clone_ref(py)
         };
-        let values: Vec<_> = arguments.iter().map(|value| value.bind(py)).collect();
-        Ok(PyTuple::new(py, values)?.into_any())
+        Ok(PyTuple::new(py, arguments.as_slice().iter().map(|value| value.bind(py)))?.into_any())
     }
 
     fn read<'py>(&self, py: Python<'py>, field: impl FnOnce(&HandleState) -> Option<&Owned>) -> Reply<'py> {
@@ -325,8 +326,8 @@ impl Handle {
             }
             state.loop_.clone_ref(py)
         };
-        let repr = match loop_.bind(py).cast::<Runtime>() {
-            Ok(runtime) if runtime.get().is_debug() => Some(Owned::new(object.repr()?.into_any())),
+        let repr = match Runtime::receive(loop_.borrow(py)) {
+            Some(runtime) if runtime.is_debug() => Some(Owned::new(object.repr()?.into_any())),
             _ => None,
         };
         let forgotten = {
@@ -338,15 +339,15 @@ impl Handle {
             (state.callback.take(), state.take_arguments())
         };
         drop(forgotten);
-        class::track(object);
         Ok(true)
     }
 
+    #[inline(always)]
     pub(crate) fn visit_fields(&self, visit: Visit<'_>) -> Result<(), Stop> {
         let Some(state) = self.state.peek() else { return Ok(()) };
         visit.object(&state.loop_)?;
         visit.option(&state.callback)?;
-        state.arguments.iter().try_for_each(|argument| visit.object(argument))?;
+        state.arguments.as_slice().iter().try_for_each(|argument| visit.object(argument))?;
         visit.option(&state.context)?;
         state.source_traceback().map_or(Ok(()), |stack| visit.object(stack))
     }

@@ -11,7 +11,7 @@ use pyo3::types::{PyBool, PyFloat};
 use crate::handle::{self, AsHandle, Callback, Handle};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
-use crate::py::method::{Method, Reply, Slots};
+use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
@@ -81,10 +81,10 @@ fn cancel<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
     };
     if this.handle.cancel(this.object())?
         && let Some(key) = key
-        && let Ok(loop_) = this.handle.get_loop(py).bind(py).cast::<Runtime>()
     {
+        let loop_ = this.handle.get_loop(py);
         // The timers hold a reference to this very handle: it goes when the cell is closed again.
-        let work = loop_.get().core.open(py).timers.cancel(key);
+        let work = Runtime::receive(loop_.borrow(py)).and_then(|loop_| loop_.core.open(py).timers.cancel(key));
         drop(work);
     }
     Ok(py.None().into_bound(py))

@@ -11,78 +11,75 @@ use super::method::Args;
 use super::names::names;
 use super::object::Owned;
 
-/// How many arguments a callback keeps without a tuple.
-const INLINE: usize = 3;
-
-/// The arguments of a callback: a few inline, many in a box of their own.
-pub(crate) struct Arguments {
-    inline: [Option<Owned>; INLINE],
-    many: Option<Box<[Owned]>>,
+/// The arguments of a callback. Most have none or one; a tuple is never made for a few.
+pub(crate) enum Arguments {
+    None,
+    One(Owned),
+    Two([Owned; 2]),
+    Many(Box<[Owned]>),
 }
 
 impl Arguments {
-    #[inline(always)]
-    pub(crate) const fn none() -> Self {
-        Arguments { inline: [const { None }; INLINE], many: None }
-    }
-
-    #[inline(always)]
-    pub(crate) fn one(argument: Owned) -> Self {
-        Arguments { inline: [Some(argument), None, None], many: None }
-    }
-
     /// The positional arguments of a call from `start` on.
     #[inline(always)]
     pub(crate) fn tail_of(args: Args<'_, '_>, start: usize) -> Self {
-        let count = args.len().saturating_sub(start);
-        if count == 0 {
-            return Arguments::none();
-        }
-        if count > INLINE {
-            return Arguments { many: Some(args.tail(start).map(Owned::of).collect()), ..Arguments::none() };
-        }
+        if args.len() <= start { Arguments::None } else { Arguments::some_tail_of(args, start) }
+    }
+
+    fn some_tail_of(args: Args<'_, '_>, start: usize) -> Self {
         let at = |index| args.get(start + index).map(Owned::of);
-        Arguments { inline: [at(0), at(1), at(2)], many: None }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Owned> {
-        self.inline.iter().flatten().chain(self.many.iter().flatten())
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<Owned> {
-        let Arguments { inline, many } = self;
-        inline.into_iter().flatten().chain(many.into_iter().flatten()).collect()
+        match (at(0), at(1)) {
+            (Some(a), None) => Arguments::One(a),
+            (Some(a), Some(b)) if args.len() == start + 2 => Arguments::Two([a, b]),
+            _ => Arguments::Many(args.tail(start).map(Owned::of).collect()),
+        }
     }
 
     #[inline(always)]
+    pub(crate) fn as_slice(&self) -> &[Owned] {
+        match self {
+            Arguments::None => &[],
+            Arguments::One(value) => std::slice::from_ref(value),
+            Arguments::Two(values) => values,
+            Arguments::Many(values) => values,
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Owned> {
+        match self {
+            Arguments::None => Vec::new(),
+            Arguments::One(value) => vec![value],
+            Arguments::Two(values) => values.into(),
+            Arguments::Many(values) => values.into(),
+        }
+    }
+
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        let copy = |slot: &Option<Owned>| slot.as_ref().map(|value| value.clone_ref(py));
-        let [a, b, c] = &self.inline;
-        let many = self.many.as_ref().map(|many| many.iter().map(|value| value.clone_ref(py)).collect());
-        Arguments { inline: [copy(a), copy(b), copy(c)], many }
+        match self {
+            Arguments::None => Arguments::None,
+            Arguments::One(a) => Arguments::One(a.clone_ref(py)),
+            Arguments::Two([a, b]) => Arguments::Two([a.clone_ref(py), b.clone_ref(py)]),
+            Arguments::Many(values) => Arguments::Many(values.iter().map(|value| value.clone_ref(py)).collect()),
+        }
     }
 
     /// `callable(*self)`. The caller owns `self`, so no callback can take an argument away during the call.
     #[inline(always)]
     pub(crate) fn call<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if self.many.is_some() {
-            return self.call_many(callable);
-        }
+        const FREE: *mut ffi::PyObject = std::ptr::null_mut();
         // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises to bound methods.
-        let pointer = |slot: &Option<Owned>| slot.as_ref().map_or(std::ptr::null_mut(), Owned::as_ptr);
-        let [a, b, c] = &self.inline;
-        let stack = [std::ptr::null_mut(), pointer(a), pointer(b), pointer(c)];
-        let count = usize::from(a.is_some()) + usize::from(b.is_some()) + usize::from(c.is_some());
-        // SAFETY: the first `count` words behind the free one are live objects, owned by `self`.
-        unsafe { vectorcall(callable, stack.as_ptr(), count) }
-    }
-
-    #[cold]
-    fn call_many<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let stack: Vec<*mut ffi::PyObject> =
-            std::iter::once(std::ptr::null_mut()).chain(self.iter().map(Owned::as_ptr)).collect();
-        // SAFETY: as in `call`.
-        unsafe { vectorcall(callable, stack.as_ptr(), stack.len() - 1) }
+        // SAFETY: every array has one, and then the objects that `self` owns.
+        unsafe {
+            match self {
+                Arguments::None => vectorcall(callable, [FREE].as_ptr(), 0),
+                Arguments::One(a) => vectorcall(callable, [FREE, a.as_ptr()].as_ptr(), 1),
+                Arguments::Two([a, b]) => vectorcall(callable, [FREE, a.as_ptr(), b.as_ptr()].as_ptr(), 2),
+                Arguments::Many(values) => {
+                    let stack: Vec<_> = std::iter::once(FREE).chain(values.iter().map(Owned::as_ptr)).collect();
+                    vectorcall(callable, stack.as_ptr(), values.len())
+                }
+            }
+        }
     }
 }
 

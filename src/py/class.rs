@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
@@ -19,6 +19,7 @@ use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use super::compat;
 use super::method::{Method, Slots};
 use super::object::Owned;
 
@@ -50,6 +51,10 @@ pub(crate) struct Class {
     offset: AtomicUsize,
     /// The base is `object` or written in Python: it has no `tp_dealloc`, `tp_traverse` or `tp_clear` to call.
     plain_base: AtomicBool,
+    /// The base's `tp_traverse` shows the type.
+    base_visits_type: AtomicBool,
+    /// Byte offset of the instance dict, the only field of the base that Python code may set; 0 if not known.
+    dict_offset: AtomicIsize,
     #[cfg(not(Py_GIL_DISABLED))]
     spares: Spares,
 }
@@ -61,6 +66,8 @@ impl Class {
             base: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
             plain_base: AtomicBool::new(false),
+            base_visits_type: AtomicBool::new(false),
+            dict_offset: AtomicIsize::new(0),
             #[cfg(not(Py_GIL_DISABLED))]
             spares: Spares {
                 objects: std::cell::UnsafeCell::new([std::ptr::null_mut(); SPARES]),
@@ -120,6 +127,17 @@ impl Class {
     pub(crate) fn is_exact(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
         // SAFETY: a live object's type pointer is always readable.
         unsafe { ffi::Py_TYPE(object.as_ptr()) == self.type_ptr() }
+    }
+
+    /// The object's base fields hold nothing.
+    ///
+    /// # Safety
+    /// The object is an instance of the class.
+    #[inline(always)]
+    unsafe fn is_base_untouched(&self, object: *mut ffi::PyObject) -> bool {
+        let dict = self.dict_offset.load(Relaxed);
+        // SAFETY: instances, of subclasses too, have their dict where `find_dict` saw it.
+        self.plain_base.load(Relaxed) || (dict != 0 && unsafe { (*word_at(object, dict)).is_null() })
     }
 
     fn is_instance(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
@@ -230,7 +248,7 @@ fn fields_ptr<T: Fields>(object: *mut ffi::PyObject) -> *mut T {
 #[inline]
 pub(crate) fn create<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
     let object = create_untracked(py, fields)?;
-    track(object.as_borrowed());
+    track_new(object.as_borrowed());
     Ok(object)
 }
 
@@ -274,6 +292,13 @@ fn allocate(class: &Class) -> *mut ffi::PyObject {
         }
         object
     }
+}
+
+/// Shows a new object to the collector.
+#[inline(always)]
+pub(crate) fn track_new(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: it comes from `create_untracked`: of a GC type, its fields initialised, not tracked.
+    unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) }
 }
 
 /// Shows an object to the collector, if it is not yet.
@@ -374,6 +399,7 @@ pub(crate) struct Visit<'a> {
 pub(crate) struct Stop(c_int);
 
 impl Visit<'_> {
+    #[inline(always)]
     pub(crate) fn object(self, object: &Owned) -> Result<(), Stop> {
         // SAFETY: the reference is live, and the pair of pointers is what `tp_traverse` was given.
         match unsafe { (self.visit)(object.as_ptr(), self.argument) } {
@@ -382,8 +408,12 @@ impl Visit<'_> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn option(self, object: &Option<Owned>) -> Result<(), Stop> {
-        object.as_ref().map_or(Ok(()), |object| self.object(object))
+        match object {
+            Some(object) => self.object(object),
+            None => Ok(()),
+        }
     }
 }
 
@@ -416,6 +446,9 @@ pub(crate) fn define<'py, T: Fields>(
     class.base.store(base, Relaxed);
     class.offset.store(offset, Relaxed);
     class.plain_base.store(recipe.plain_base, Relaxed);
+    // SAFETY: as above.
+    let base_is_heap = unsafe { (*base).tp_flags } & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+    class.base_visits_type.store(!recipe.plain_base && base_is_heap, Relaxed);
 
     let mut slots = slots.into_raw(methods, recipe.base);
     slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
@@ -448,7 +481,33 @@ pub(crate) fn define<'py, T: Fields>(
     };
     class.type_object.store(made.as_type_ptr(), Relaxed);
     std::mem::forget(made.clone());
+    // From 3.14 on the base has another field that is set: who awaits the future.
+    if T::REUSABLE && !recipe.plain_base && !compat::HAS_TASK_LIST {
+        class.dict_offset.store(find_dict(&made)?, Relaxed);
+    }
     Ok(made)
+}
+
+/// Where instances keep their dict: CPython has moved it three times, so an attribute is set to see which word changes.
+fn find_dict(class: &Bound<'_, PyType>) -> PyResult<isize> {
+    const WORD: isize = size_of::<usize>().cast_signed();
+    let object = class.call_method1("__new__", (class,))?;
+    let size: isize = class.getattr("__basicsize__")?.extract()?;
+    // Before the object: four words, of which the nearer two are the collector's; in it, the count and the type.
+    let offsets: Vec<isize> = (-4..-2).chain(2..size / WORD).map(|index| index * WORD).collect();
+    // SAFETY: all these words belong to the object.
+    let read = |offset: &isize| unsafe { word_at(object.as_ptr(), *offset).read() };
+    let before: Vec<_> = offsets.iter().map(read).collect();
+    object.setattr("probe", true)?;
+    let mut changed = offsets.iter().zip(before).filter(|(offset, before)| read(offset) != *before && before.is_null());
+    match (changed.next(), changed.next()) {
+        (Some((offset, _)), None) => Ok(*offset),
+        _ => Ok(0),
+    }
+}
+
+fn word_at(object: *mut ffi::PyObject, offset: isize) -> *mut *mut ffi::PyObject {
+    object.cast::<u8>().wrapping_offset(offset).cast()
 }
 
 pub(super) fn raw_slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
@@ -494,11 +553,8 @@ unsafe extern "C" fn traverse<T: Fields>(
     let class = T::class();
     // SAFETY: the collector passes an instance and its own visitor; nothing here touches a reference count.
     unsafe {
-        let base = class.base.load(Relaxed);
-        let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
-        let by_base = !class.plain_base.load(Relaxed);
-        // Heap types' own `tp_traverse` visits the type; a static or a Python base leaves that to us.
-        if !(by_base && base_is_heap) {
+        let untouched = class.is_base_untouched(object);
+        if untouched || !class.base_visits_type.load(Relaxed) {
             let code = visit(ffi::Py_TYPE(object).cast(), argument);
             if code != 0 {
                 return code;
@@ -508,9 +564,12 @@ unsafe extern "C" fn traverse<T: Fields>(
         if let Err(Stop(code)) = (*fields_ptr::<T>(object)).visit(during) {
             return code;
         }
-        match (*base).tp_traverse {
-            Some(base_traverse) if by_base => base_traverse(object, visit, argument),
-            _ => 0,
+        if untouched {
+            return 0;
+        }
+        match (*class.base.load(Relaxed)).tp_traverse {
+            Some(base_traverse) => base_traverse(object, visit, argument),
+            None => 0,
         }
     }
 }
@@ -560,8 +619,7 @@ unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         let plain_base = class.plain_base.load(Relaxed);
         if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
-            if !plain_base && let Some(base_clear) = (*base).tp_clear {
-                // The instance dict, the only field of the base that anyone may have set.
+            if !class.is_base_untouched(object) && let Some(base_clear) = (*base).tp_clear {
                 base_clear(object);
             }
             if !class.keep(object) {

@@ -220,7 +220,7 @@ impl Runtime {
     /// Queues work of a loop that does not run, and may be garbage before it does: the collector must see who else holds
     /// the object. The one queued before is the queue's alone by now, if its maker has let it go.
     pub(crate) fn enqueue_tracked(&self, py: Python<'_>, ready: Ready) {
-        class::track(ready.object.borrow(py));
+        class::track_new(ready.object.borrow(py));
         let core = self.core.open(py);
         if let Some(before) = core.ready.back()
             && !class::is_shared(&before.object)
