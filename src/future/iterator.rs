@@ -5,13 +5,14 @@
 
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTraceback, PyType};
 
 use super::FutureLike;
 use super::methods::next;
 use crate::py::awaiting::{Next, stop_iteration_error};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::compat;
 use crate::py::method::{Args, Method, Reply, Slots};
 use crate::py::object::Owned;
 
@@ -72,6 +73,9 @@ fn send<'py>(this: This<'_, 'py, FutureIter>, _value: Borrowed<'_, 'py, PyAny>) 
 
 fn throw<'py>(this: This<'_, 'py, FutureIter>, args: Args<'_, 'py>) -> Reply<'py> {
     let given = args.required("throw", 0, "typ")?;
+    if args.len() > 1 {
+        compat::warn_of_long_throw(this.py())?;
+    }
     let value = args.get(1).filter(|value| !value.is_none());
     let exception = match given.cast::<PyType>() {
         Ok(class) if class.is_subclass_of::<PyBaseException>()? => match value {
@@ -88,6 +92,9 @@ fn throw<'py>(this: This<'_, 'py, FutureIter>, args: Args<'_, 'py>) -> Reply<'py
         }
     };
     if let Some(traceback) = args.get(2).filter(|traceback| !traceback.is_none()) {
+        if !traceback.is_instance_of::<PyTraceback>() {
+            return Err(PyTypeError::new_err("throw() third argument must be a traceback"));
+        }
         exception.call_method1("with_traceback", (traceback,))?;
     }
     let ended = this.future.open(this.py()).take();

@@ -66,17 +66,17 @@ impl Arguments {
     /// `callable(*self)`. The caller owns `self`, so no callback can take an argument away during the call.
     #[inline(always)]
     pub(crate) fn call<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        const FREE: *mut ffi::PyObject = std::ptr::null_mut();
-        // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises to bound methods.
-        // SAFETY: every array has one, and then the objects that `self` owns.
+        // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises: a bound method writes itself there.
+        let free = std::ptr::null_mut();
+        // SAFETY: every array has the free word, and then the objects that `self` owns.
         unsafe {
             match self {
-                Arguments::None => vectorcall(callable, [FREE].as_ptr(), 0),
-                Arguments::One(a) => vectorcall(callable, [FREE, a.as_ptr()].as_ptr(), 1),
-                Arguments::Two([a, b]) => vectorcall(callable, [FREE, a.as_ptr(), b.as_ptr()].as_ptr(), 2),
+                Arguments::None => vectorcall(callable, &mut [free]),
+                Arguments::One(a) => vectorcall(callable, &mut [free, a.as_ptr()]),
+                Arguments::Two([a, b]) => vectorcall(callable, &mut [free, a.as_ptr(), b.as_ptr()]),
                 Arguments::Many(values) => {
-                    let stack: Vec<_> = std::iter::once(FREE).chain(values.iter().map(Owned::as_ptr)).collect();
-                    vectorcall(callable, stack.as_ptr(), values.len())
+                    let mut stack: Vec<_> = std::iter::once(free).chain(values.iter().map(Owned::as_ptr)).collect();
+                    vectorcall(callable, &mut stack)
                 }
             }
         }
@@ -84,17 +84,17 @@ impl Arguments {
 }
 
 /// # Safety
-/// `stack` has one free word and then `count` live references.
+/// `stack` has one free word and then live references.
 #[inline(always)]
 unsafe fn vectorcall<'py>(
     callable: &Bound<'py, PyAny>,
-    stack: *const *mut ffi::PyObject,
-    count: usize,
+    stack: &mut [*mut ffi::PyObject],
 ) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: the caller's promise; attached, as `Bound` proves.
     unsafe {
-        let flagged = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), stack.add(1), flagged, std::ptr::null_mut());
+        let flagged = (stack.len() - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let arguments = stack.as_mut_ptr().add(1);
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), arguments, flagged, std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
 }

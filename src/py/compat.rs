@@ -2,7 +2,7 @@
 //!
 //! Small facts, as constants and functions; where a patch release changed behaviour, a test of the running interpreter.
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyDeprecationWarning, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::errors::Error;
@@ -47,6 +47,15 @@ pub(crate) fn stop_iteration_in_future<'py>(exception: &Bound<'py, PyAny>) -> Py
     replacement.setattr("__cause__", exception)?;
     replacement.setattr("__context__", exception)?;
     Ok(replacement)
+}
+
+/// `throw(type, value, traceback)` is deprecated: 3.12.
+pub(crate) fn warn_of_long_throw(py: Python<'_>) -> PyResult<()> {
+    if cfg!(not(Py_3_12)) {
+        return Ok(());
+    }
+    let text = c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+    PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), text, 1)
 }
 
 /// The loop of a future that was given none.
