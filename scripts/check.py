@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from pythons import Interpreter, interpreters
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv" / "bin"
 WHEELS = ROOT / "target" / "wheels"
+MAX_SECONDS = 900  # for one command; one that takes longer is killed
 MAX_WHEEL_BYTES = 3 * 1024 * 1024
 
 PYTEST_LINE = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
@@ -71,16 +73,27 @@ class Checks:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            start_new_session=True,
         )
+        # It has a process group of its own, so that its children end with it.
+        limit = threading.Timer(MAX_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
         passed = failed = 0
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            counts = count(line)
-            passed, failed = passed + counts[0], failed + counts[1]
-        status = process.wait()
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                counts = count(line)
+                passed, failed = passed + counts[0], failed + counts[1]
+            status = process.wait()
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            limit.cancel()
         ok = status == 0
         if status < 0:
-            print(f"\nended by {signal.Signals(-status).name}", flush=True)
+            seconds = time.monotonic() - began
+            print(f"\nended by {signal.Signals(-status).name} after {seconds:.0f} s", flush=True)
         self.note(label, time.monotonic() - began, ok, passed, failed)
         return ok
 

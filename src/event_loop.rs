@@ -10,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyType};
 
-use crate::handle::{self, Callback, ThreadSafeHandle};
+use crate::handle::{self, Callback};
 use crate::py::call::Arguments;
 use crate::py::class::This;
 use crate::py::compat;
@@ -20,7 +20,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::{future, readers, task};
+use crate::{future, readers, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -107,9 +107,9 @@ fn call_soon_threadsafe<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply
     loop_.check_closed()?;
     let callback = callback(loop_, args, "call_soon_threadsafe", &["callback"], "call_soon_threadsafe")?;
     let (handle, work) = if compat::HAS_THREAD_SAFE_HANDLE {
-        handle::work::<ThreadSafeHandle>(loop_, callback)?
+        thread_safe_handle::work(loop_, callback)?
     } else {
-        handle::work::<handle::Handle>(loop_, callback)?
+        handle::work(loop_, callback)?
     };
     loop_.enqueue(loop_.py(), work);
     Ok(handle)

@@ -1,6 +1,6 @@
-//! `Handle` and `ThreadSafeHandle`: what `call_soon` and `call_soon_threadsafe` return.
+//! `Handle`: what `call_soon` returns.
 //!
-//! They inherit from asyncio's Python classes, whose slots stay empty: callback, arguments and context are kept in
+//! Handles inherit from asyncio's Python classes, whose slots stay empty: callback, arguments and context are kept in
 //! native fields, and `_callback`, `_args`, ... are attributes computed from them, so that the inherited `__repr__`,
 //! comparisons and hash work unchanged. Made by `event_loop.rs`, `future.rs` and `readers.rs`; run by the cycle.
 
@@ -12,7 +12,6 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 use crate::py::call::{Arguments, copy_context, in_context};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
-use crate::py::compat;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
 use crate::py::object::Owned;
@@ -53,29 +52,19 @@ impl HandleState {
     }
 }
 
-/// The handle of `call_soon_threadsafe` from 3.14 on.
-pub(crate) struct ThreadSafeHandle(Handle);
-
 static HANDLE: Class = Class::new();
-static THREAD_SAFE_HANDLE: Class = Class::new();
 
-/// Makes the classes without a time.
-pub(crate) fn define(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    let recipe = |name, doc, base| Recipe { name, doc, base, plain_base: true, public: false };
+/// Makes the class of plain handles.
+pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let base = names(py).handle_class.bind(py).clone().cast_into()?;
-    let doc = c"A callback that call_soon queued.";
-    let mut made = vec![
-        class::define::<Handle>(&recipe(c"mioloop.Handle", doc, &base), methods(), Slots::new())?.into_any(),
-    ];
-    if compat::HAS_THREAD_SAFE_HANDLE {
-        let base = py.import("asyncio.events")?.getattr("_ThreadSafeHandle")?.cast_into()?;
-        let doc = c"A callback that call_soon_threadsafe queued.";
-        let mut methods = methods::<ThreadSafeHandle>();
-        methods.push(Method::no_args(c"_run", c"Runs the callback now.", run_now));
-        let recipe = recipe(c"mioloop.ThreadSafeHandle", doc, &base);
-        made.push(class::define::<ThreadSafeHandle>(&recipe, methods, Slots::new())?.into_any());
-    }
-    Ok(made)
+    let recipe = Recipe {
+        name: c"mioloop.Handle",
+        doc: c"A callback that call_soon queued.",
+        base: &base,
+        plain_base: true,
+        public: false,
+    };
+    Ok(class::define::<Handle>(&recipe, methods(), Slots::new())?.into_any())
 }
 
 /// The attributes of asyncio's own handles.
@@ -94,15 +83,15 @@ pub(crate) fn methods<T: AsHandle>() -> Vec<Method<T>> {
     ]
 }
 
-fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+pub(crate) fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     this.handle().cancel(this.object())?;
     // From here on it is its holder's; the queue will only drop it.
     class::track(this.object());
     Ok(this.py().None().into_bound(this.py()))
 }
 
-fn cancelled<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    let cancelled = this.handle().state.open(this.py()).cancelled;
+pub(crate) fn cancelled<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    let cancelled = this.handle().is_cancelled(this.py());
     Ok(PyBool::new(this.py(), cancelled).to_owned().into_any())
 }
 
@@ -130,14 +119,6 @@ fn source_traceback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     this.handle().read(this.py(), HandleState::source_traceback)
 }
 
-/// `_ThreadSafeHandle._run` takes a lock that ours does not have; the plain one does the rest.
-fn run_now<'py>(this: This<'_, 'py, ThreadSafeHandle>) -> Reply<'py> {
-    if this.0.state.open(this.py()).cancelled {
-        return Ok(this.py().None().into_bound(this.py()));
-    }
-    names(this.py()).handle_class.bind(this.py()).call_method1("_run", (this.object(),))
-}
-
 /// A class with a handle in it.
 pub(crate) trait AsHandle: Fields {
     fn handle(&self) -> &Handle;
@@ -148,18 +129,6 @@ pub(crate) trait AsHandle: Fields {
 impl AsHandle for Handle {
     fn handle(&self) -> &Handle {
         self
-    }
-}
-
-impl AsHandle for ThreadSafeHandle {
-    fn handle(&self) -> &Handle {
-        &self.0
-    }
-}
-
-impl From<Handle> for ThreadSafeHandle {
-    fn from(handle: Handle) -> Self {
-        ThreadSafeHandle(handle)
     }
 }
 
@@ -198,12 +167,12 @@ impl Callback<'_, '_> {
 }
 
 /// A handle and the unit of work that runs it, for any owner.
-pub(crate) fn work<'py, T: AsHandle + From<Handle>>(
+pub(crate) fn work<'py>(
     loop_: This<'_, 'py, Runtime>,
     callback: Callback<'_, 'py>,
 ) -> PyResult<(Bound<'py, PyAny>, Ready)> {
-    let handle = class::create(loop_.py(), T::from(callback.into_handle(loop_)?))?;
-    let ready = Ready { object: Owned::new(handle.clone()), run: run::<T> };
+    let handle = class::create(loop_.py(), callback.into_handle(loop_)?)?;
+    let ready = Ready { object: Owned::new(handle.clone()), run: run::<Handle> };
     Ok((handle, ready))
 }
 
@@ -312,6 +281,10 @@ impl Handle {
         Ok(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py)))
     }
 
+    pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
+        self.state.open(py).cancelled
+    }
+
     pub(crate) fn get_loop(&self, py: Python<'_>) -> Owned {
         self.state.open(py).loop_.clone_ref(py)
     }
@@ -371,17 +344,5 @@ impl Fields for Handle {
     }
     fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
         self.take_fields(py)
-    }
-}
-
-impl Fields for ThreadSafeHandle {
-    fn class() -> &'static Class {
-        &THREAD_SAFE_HANDLE
-    }
-    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
-        self.0.visit_fields(visit)
-    }
-    fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
-        self.0.take_fields(py)
     }
 }

@@ -7,6 +7,7 @@ mod py;
 mod readers;
 mod runtime;
 mod task;
+mod thread_safe_handle;
 mod timer_handle;
 
 use pyo3::prelude::*;
@@ -19,8 +20,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::registry::load(py)?;
     py::introspection::load(py)?;
     future::iterator::define(py)?;
-    for class in handle::define(py)? {
-        module.add(class.getattr("__name__")?.extract::<String>()?.as_str(), class)?;
+    module.add("Handle", handle::define(py)?)?;
+    if py::compat::HAS_THREAD_SAFE_HANDLE {
+        module.add("ThreadSafeHandle", thread_safe_handle::define(py)?)?;
     }
     module.add("TimerHandle", timer_handle::define(py)?)?;
     module.add("Future", future::methods::define(py)?)?;

@@ -9,7 +9,9 @@ between the two loops.
 from __future__ import annotations
 
 import asyncio
+import os
 import sysconfig
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +20,7 @@ import pytest
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
+EXIT_STATUS = pytest.StashKey[int]()
 LOOP_KINDS = ("asyncio", "mioloop")
 
 
@@ -111,6 +114,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "debug_build" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember how the run ended, for `pytest_unconfigure`."""
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Do not wait for ever at exit for a thread that a failed test has left behind."""
+    left = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    for thread in left:
+        thread.join(timeout=5)
+    if any(thread.is_alive() for thread in left):
+        print("threads left running:", *(thread.name for thread in left), flush=True)
+        os._exit(config.stash.get(EXIT_STATUS, 1) or 1)
 
 
 def pytest_report_header() -> Any:

@@ -120,7 +120,7 @@ OurFutureInheritance = derive(
     _get_future_cls=lambda self: mioloop.Future,
 )
 
-# test_eager_task_factory (3.12+) and test_free_threading (3.14+) -------------------------------------
+# test_eager_task_factory (3.12+) and test_free_threading (3.14+) -----------------------------
 
 
 def optional(name: str) -> "ModuleType | None":
@@ -143,7 +143,7 @@ if threading_suite is not None:
         return mioloop.Task(coro, loop=loop, **keywords)
 
     def eager_factory(self: Any, loop: Any, coro: Any, **keywords: Any) -> Any:
-        return mioloop.Task(coro, loop=loop, eager_start=True, **keywords)
+        return mioloop.Task(coro, loop=loop, **{"eager_start": True, **keywords})
 
     OurTaskInThreads = derive(
         "OurTaskInThreads", threading_suite.TestCFreeThreading, factory=lazy_factory

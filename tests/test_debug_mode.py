@@ -83,7 +83,7 @@ def test_slow_task_step(debug_loop: Loop, caplog: pytest.LogCaptureFixture) -> N
     debug_loop.run_until_complete(blocks())
     assert len(caplog.records) == 1
     text = caplog.records[0].getMessage()
-    pattern = r"Executing <Task (finished|pending) name='Task-\d+' coro=<.*blocks\(\).*> took .* seconds"
+    pattern = r"Executing <Task \w+ name='Task-\d+' coro=<.*blocks\(\).*> took .* seconds"
     assert re.fullmatch(pattern, text), text
 
 
@@ -269,21 +269,3 @@ def test_slow_selects_are_not_the_user_s_business(
     with caplog.at_level(logging.INFO, "asyncio"):
         debug_loop.run_until_complete(asyncio.sleep(0.15))
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
-
-
-def test_unclosed_loop_warns(loop_kind: str) -> None:
-    outcome = run_script(
-        loop_kind,
-        """
-        import gc
-        loop = new_loop()
-        loop.run_until_complete(asyncio.sleep(0))
-        text = repr(loop)
-        del loop
-        gc.collect()
-        say(text)
-        """,
-        "-Walways",
-    )
-    assert outcome.code == 0
-    assert f"ResourceWarning: unclosed event loop {outcome.out[0]}" in outcome.err

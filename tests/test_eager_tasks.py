@@ -1,4 +1,4 @@
-"""Eager tasks (3.12+): the factory, `eager_start=`, what runs inside the call and what is seen there.
+"""Eager tasks (3.12+): the factory, `eager_start=`, what runs in the call, what is seen there.
 
 Run on asyncio and on mioloop alike. `eager_start=` of create_task is public since 3.14; the Task
 constructor takes it since 3.12. CPython's own suite runs on our class in test_cpython_tasks.py.

@@ -77,9 +77,7 @@ def test_the_callbacks_behind_a_failing_one_run(loop: Loop, reports: list[Contex
     assert ran == [0, 1, 2] and len(reports) == 3
 
 
-def test_base_exceptions_other_than_exits_are_reported(
-    loop: Loop, reports: list[Context]
-) -> None:
+def test_base_exceptions_other_than_exits_are_reported(loop: Loop, reports: list[Context]) -> None:
     class Odd(BaseException): ...
 
     def raise_odd() -> None:
@@ -226,25 +224,3 @@ def test_the_handler_runs_in_the_context_of_the_failing_handle(loop: Loop) -> No
     loop.call_soon(fail, context=context)
     run_turns(loop)
     assert seen == ["handle's"]
-
-
-def test_errors_in_closing_async_generators(loop: Loop, reports: list[Context]) -> None:
-    async def numbers() -> Any:
-        try:
-            yield 1
-        finally:
-            fail()
-
-    async def main() -> None:
-        generator = numbers()
-        await generator.__anext__()
-        kept.append(generator)
-
-    kept: list[Any] = []
-    loop.run_until_complete(main())
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    (report,) = reports
-    assert report["message"].startswith(
-        "an error occurred during closing of asynchronous generator <async_generator object"
-    )
-    assert report["asyncgen"] is kept[0]

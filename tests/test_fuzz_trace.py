@@ -1,7 +1,7 @@
 """Random scripts leave the same trace on mioloop as on asyncio, event for event.
 
-The scripts and how their order is kept free of the clock: fuzz_script.py. A failure names its
-seed; `pytest tests/test_fuzz_trace.py -k "seed"` with FUZZ_SEED=n in the environment runs one.
+The scripts, and how their order is kept free of the clock: fuzz_script.py, fuzz_player.py. A
+failure names its seed; `FUZZ_SEED=n pytest -k test_one_seed` runs that one alone.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import fuzz_script
+import fuzz_player
 import mioloop
 import pytest
 
@@ -81,7 +81,7 @@ def compare(pair: str, seed: int) -> list[str]:
     traces = []
     for make in PAIRS[pair]:
         with contextlib.closing(make()) as loop:
-            traces.append(fuzz_script.play(loop, seed))
+            traces.append(fuzz_player.play(loop, seed))
     expected, got = traces
     for number in range(max(len(expected), len(got))):
         left, right = expected[number : number + 1], got[number : number + 1]
@@ -123,11 +123,11 @@ def test_scripts_reach_what_they_are_meant_to() -> None:
         lines: list[str] = []
         for seed in range(40):
             with contextlib.closing(stock_loop()) as loop:
-                lines += fuzz_script.play(loop, seed)
+                lines += fuzz_player.play(loop, seed)
         traces.append(lines)
     assert traces[0] == traces[1]
     text = "\n".join(traces[0])
-    kinds = [name[3:].replace("_", " ") for name in vars(fuzz_script.Player) if name[:3] == "do_"]
+    kinds = [name[3:].replace("_", " ") for name in vars(fuzz_player.Player) if name[:3] == "do_"]
     missing = [kind for kind in kinds if f" {kind}" not in text.replace("_", " ")]
     assert missing == []
     for mark in ("CancelledError('by", "Boom(", "too late", "in time", "timer ", "gathered"):

@@ -53,9 +53,7 @@ FUTURES: dict[str, Callable[..., Any]] = {
     "duck future": DuckFuture,
 }
 # Stock tasks with stock futures are asyncio's own business.
-PAIRS = [
-    (task, future) for task in TASKS for future in FUTURES if "our" in task or "our" in future
-]
+PAIRS = [(task, future) for task in TASKS for future in FUTURES if "our" in task or "our" in future]
 
 
 @pytest.fixture(params=PAIRS, ids=lambda pair: " with ".join(pair))
@@ -149,8 +147,12 @@ def test_tools_of_asyncio(loop: Loop, new_task: NewTask, new_future: NewFuture) 
     loop.run_until_complete(main())
 
 
-def test_bookkeeping(loop: Loop, new_task: NewTask, new_future: NewFuture) -> None:
+def test_bookkeeping(
+    loop: Loop, pair: tuple[Any, Any], new_task: NewTask, new_future: NewFuture
+) -> None:
     """Both kinds are in all_tasks, and current_task is right when they take turns."""
+    if pair[0] is TASKS["Python task"] and hasattr(asyncio.tasks, "_c_all_tasks"):
+        pytest.skip("since 3.14 all_tasks() and current_task() know no Python tasks")
 
     async def main() -> None:
         future = new_future()

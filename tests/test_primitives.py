@@ -1,11 +1,11 @@
-"""asyncio's own tools on our tasks and futures: gather, wait, wait_for, shield, groups, locks, queues.
+"""asyncio's own tools on our tasks and futures: gather, wait, wait_for, shield, timeout, groups.
 
 Run on asyncio and on mioloop alike. asyncio's implementation is used as it is; these tests show
-that our futures and tasks carry it. The randomised counterpart is test_fuzz_trace.py.
+that our futures and tasks carry it. Locks and queues are in test_locks_and_queues.py; the
+randomised counterpart is test_fuzz_trace.py.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +16,6 @@ NewLoop = Callable[[], Loop]
 Run = Callable[[Any], Any]
 needs_timeout = pytest.mark.skipif(not hasattr(asyncio, "timeout"), reason="new in 3.11")
 needs_group = pytest.mark.skipif(not hasattr(asyncio, "TaskGroup"), reason="new in 3.11")
-needs_barrier = pytest.mark.skipif(not hasattr(asyncio, "Barrier"), reason="new in 3.11")
 
 
 async def give(value: Any, turns: int = 0) -> Any:
@@ -275,156 +274,3 @@ def test_task_group_cancelled_from_outside(run: Run) -> None:
         assert all(child.cancelled() for child in children)
 
     run(main())
-
-
-# locks and queues --------------------------------------------------------------------------------
-
-
-def test_lock_is_fair(run: Run) -> None:
-    async def main() -> list[int]:
-        lock, order = asyncio.Lock(), []
-
-        async def use(number: int) -> None:
-            async with lock:
-                order.append(number)
-                await asyncio.sleep(0)
-
-        await asyncio.gather(*(use(number) for number in range(5)))
-        return order
-
-    assert run(main()) == [0, 1, 2, 3, 4]
-
-
-def test_a_cancelled_waiter_does_not_keep_the_lock(run: Run) -> None:
-    async def main() -> None:
-        lock = asyncio.Lock()
-        await lock.acquire()
-        first, second = (asyncio.ensure_future(lock.acquire()) for _ in range(2))
-        await asyncio.sleep(0)
-        first.cancel()
-        lock.release()
-        assert await second is True
-        assert first.cancelled()
-
-    run(main())
-
-
-def test_event_semaphore_and_condition(run: Run) -> None:
-    async def main() -> None:
-        event, semaphore, condition = asyncio.Event(), asyncio.Semaphore(2), asyncio.Condition()
-        waiters = [asyncio.ensure_future(event.wait()) for _ in range(3)]
-        await asyncio.sleep(0)
-        event.set()
-        assert await asyncio.gather(*waiters) == [True] * 3
-        running = peak = 0
-
-        async def limited() -> None:
-            nonlocal running, peak
-            async with semaphore:
-                running += 1
-                peak = max(peak, running)
-                await give(None, 2)
-                running -= 1
-
-        await asyncio.gather(*(limited() for _ in range(6)))
-        assert peak == 2
-        state: list[int] = []
-
-        async def consume() -> None:
-            async with condition:
-                await condition.wait_for(lambda: len(state) == 2)
-                state.append(3)
-
-        consumer = asyncio.ensure_future(consume())
-        for number in (1, 2):
-            await asyncio.sleep(0)
-            async with condition:
-                state.append(number)
-                condition.notify_all()
-        await consumer
-        assert state == [1, 2, 3]
-
-    run(main())
-
-
-@needs_barrier
-def test_barrier(run: Run) -> None:
-    async def main() -> list[int]:
-        barrier = asyncio.Barrier(3)
-        return sorted(await asyncio.gather(*(barrier.wait() for _ in range(3))))
-
-    assert run(main()) == [0, 1, 2]
-
-
-def test_queue(run: Run) -> None:
-    async def main() -> list[int]:
-        queue: asyncio.Queue[int] = asyncio.Queue(maxsize=2)
-        got: list[int] = []
-
-        async def consume() -> None:
-            while True:
-                got.append(await queue.get())
-                queue.task_done()
-
-        consumer = asyncio.ensure_future(consume())
-        for number in range(10):
-            await queue.put(number)
-        await queue.join()
-        consumer.cancel()
-        return got
-
-    assert run(main()) == list(range(10))
-
-
-def test_a_thousand_producers_and_consumers(run: Run) -> None:
-    async def main() -> int:
-        queue: asyncio.Queue[int] = asyncio.Queue(maxsize=10)
-        producers = [asyncio.ensure_future(queue.put(n)) for n in range(1000)]
-        total = sum(await asyncio.gather(*(queue.get() for _ in range(1000))))
-        await asyncio.gather(*producers)
-        return total
-
-    assert run(main()) == sum(range(1000))
-
-
-def test_async_generators_are_shut_down(loop: Loop) -> None:
-    log: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            for number in range(10):
-                yield number
-        finally:
-            await asyncio.sleep(0)
-            log.append("closed")
-
-    async def main() -> None:
-        generator = numbers()
-        assert await generator.__anext__() == 0
-        kept.append(generator)
-
-    kept: list[Any] = []
-    loop.run_until_complete(main())
-    assert log == []
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    assert log == ["closed"]
-
-
-def test_a_dropped_async_generator_is_closed_by_the_loop(loop: Loop) -> None:
-    log: list[str] = []
-
-    async def numbers() -> Any:
-        try:
-            yield 1
-        finally:
-            await asyncio.sleep(0)
-            log.append("closed")
-
-    async def main() -> None:
-        async for _ in numbers():
-            break
-        await give(None, 10)
-
-    loop.run_until_complete(main())
-    assert log == ["closed"]
-    assert sys.get_asyncgen_hooks() == (None, None)

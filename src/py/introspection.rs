@@ -91,6 +91,8 @@ fn find(py: Python<'_>) -> PyResult<Option<Layout>> {
     let after = awaited_by + WORD..future_size;
     let is_task = after.clone().find(|at| flag(&task, *at) == 1 && flag(&one, *at) == 0 && flag(&two, *at) == 0);
     let is_set = after.clone().find(|at| flag(&two, *at) == 1 && flag(&one, *at) == 0 && flag(&task, *at) == 0);
+    // The functions of the probe and its namespace refer to each other.
+    globals.clear();
     Ok(match (is_task, is_set) {
         (Some(is_task), Some(awaited_by_is_set)) => {
             Some(Layout { coroutine, name, awaited_by, awaited_by_is_set, is_task })
