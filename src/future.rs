@@ -82,7 +82,10 @@ struct LoopLink {
 pub(crate) enum Callback {
     /// Work for the future's own loop: a task to wake.
     Wake(Ready),
-    Call { function: Owned, context: Owned },
+    Call {
+        function: Owned,
+        context: Owned,
+    },
 }
 
 impl FutureState {
@@ -159,7 +162,8 @@ impl FutureState {
         taken.extend(self.result.take());
         let mut callbacks: Vec<Callback> = self.first.take().into_iter().collect();
         if let Some(more) = self.more.take() {
-            let More { rest, exception, exception_traceback, cancel_message, cancelled_error, source_traceback } = *more;
+            let More { rest, exception, exception_traceback, cancel_message, cancelled_error, source_traceback } =
+                *more;
             callbacks.extend(rest);
             let fields = [exception, exception_traceback, cancel_message, cancelled_error, source_traceback];
             taken.extend(fields.into_iter().flatten());

@@ -334,7 +334,6 @@ impl Handle {
     }
 }
 
-
 impl Fields for Handle {
     fn class() -> &'static Class {
         &HANDLE

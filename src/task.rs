@@ -92,8 +92,7 @@ impl Fields for Task {
             future.visit(visit)?;
         }
         let Some(state) = self.state.peek() else { return Ok(()) };
-        let fields =
-            [&state.coroutine, &state.context, &state.waiting_on, &state.throw_next, &state.registration];
+        let fields = [&state.coroutine, &state.context, &state.waiting_on, &state.throw_next, &state.registration];
         fields.into_iter().try_for_each(|field| visit.option(field))?;
         match &state.name {
             Name::Given(name) => visit.object(name),
@@ -145,10 +144,7 @@ pub(crate) struct Options<'a, 'py> {
 }
 
 /// `loop.create_task(...)` on one of our loops.
-pub(crate) fn create<'py>(
-    loop_: This<'_, 'py, Runtime>,
-    options: &Options<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn create<'py>(loop_: This<'_, 'py, Runtime>, options: &Options<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let state = prepare(options)?;
     let task = Task { future: LoopCell::new(FutureState::on(loop_)?), state: LoopCell::new(state) };
     let object = class::create(loop_.py(), task)?;

@@ -88,7 +88,9 @@ fn throw<'py>(this: This<'_, 'py, FutureIter>, args: Args<'_, 'py>) -> Reply<'py
             return Err(PyTypeError::new_err("instance exception may not have a separate value"));
         }
         _ => {
-            return Err(PyTypeError::new_err("exceptions must be classes deriving BaseException or instances of such a class"));
+            return Err(PyTypeError::new_err(
+                "exceptions must be classes deriving BaseException or instances of such a class",
+            ));
         }
     };
     if let Some(traceback) = args.get(2).filter(|traceback| !traceback.is_none()) {

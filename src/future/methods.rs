@@ -222,10 +222,7 @@ fn add_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, args: Args<'_, 
     none(py)
 }
 
-fn remove_done_callback<'py, T: FutureLike>(
-    this: This<'_, 'py, T>,
-    function: Borrowed<'_, 'py, PyAny>,
-) -> Reply<'py> {
+fn remove_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, function: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     let py = this.py();
     let future = alive(this)?;
     let mut removed = 0_usize;

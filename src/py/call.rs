@@ -168,12 +168,10 @@ pub(crate) fn throw<'py>(coroutine: &Bound<'py, PyAny>, exception: Bound<'py, Py
     let py = coroutine.py();
     match coroutine.call_method1(&names(py).throw, (exception,)) {
         Ok(value) => Step::Yielded(value),
-        Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-            match error.value(py).getattr(&names(py).value) {
-                Ok(value) => Step::Returned(value),
-                Err(error) => Step::Raised(error),
-            }
-        }
+        Err(error) if error.is_instance_of::<PyStopIteration>(py) => match error.value(py).getattr(&names(py).value) {
+            Ok(value) => Step::Returned(value),
+            Err(error) => Step::Raised(error),
+        },
         Err(error) => Step::Raised(error),
     }
 }

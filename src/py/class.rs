@@ -142,8 +142,7 @@ impl Class {
 
     fn is_instance(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
         // SAFETY: both are valid types.
-        self.is_exact(object)
-            || unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), self.type_ptr()) != 0 }
+        self.is_exact(object) || unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), self.type_ptr()) != 0 }
     }
 }
 
@@ -358,11 +357,7 @@ pub(crate) struct Known<T> {
 
 impl<T: PyClass<Frozen = True> + Sync> Known<T> {
     pub(crate) const fn new() -> Self {
-        Known {
-            subclass: PyOnceLock::new(),
-            pointer: AtomicPtr::new(std::ptr::null_mut()),
-            _of: PhantomData,
-        }
+        Known { subclass: PyOnceLock::new(), pointer: AtomicPtr::new(std::ptr::null_mut()), _of: PhantomData }
     }
 
     /// Remembers the first class it is told, and keeps it alive so that its address stays its own.
@@ -619,7 +614,9 @@ unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         let plain_base = class.plain_base.load(Relaxed);
         if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
-            if !class.is_base_untouched(object) && let Some(base_clear) = (*base).tp_clear {
+            if !class.is_base_untouched(object)
+                && let Some(base_clear) = (*base).tp_clear
+            {
                 base_clear(object);
             }
             if !class.keep(object) {

@@ -82,11 +82,8 @@ pub(crate) fn future_repr<'py>(future: &Bound<'py, PyAny>, is_task: bool) -> PyR
 
 /// `Future._repr_info()` of 3.10.
 pub(crate) fn future_repr_info<'py>(future: &Bound<'py, PyAny>, is_task: bool) -> PyResult<Bound<'py, PyAny>> {
-    let (module, function) = if is_task {
-        ("asyncio.base_tasks", "_task_repr_info")
-    } else {
-        ("asyncio.base_futures", "_future_repr_info")
-    };
+    let (module, function) =
+        if is_task { ("asyncio.base_tasks", "_task_repr_info") } else { ("asyncio.base_futures", "_future_repr_info") };
     future.py().import(module)?.call_method1(function, (future,))
 }
 

@@ -41,18 +41,16 @@ impl From<Error> for PyErr {
             Error::OtherLoopRunning => {
                 PyRuntimeError::new_err("Cannot run the event loop while another loop is running")
             }
-            Error::WrongThread => PyRuntimeError::new_err(
-                "Non-thread-safe operation invoked on an event loop other than the current one",
-            ),
-            Error::InvalidState(text) => Python::attach(|py| {
-                match names(py).invalid_state_error.bind(py).call1((text,)) {
+            Error::WrongThread => {
+                PyRuntimeError::new_err("Non-thread-safe operation invoked on an event loop other than the current one")
+            }
+            Error::InvalidState(text) => {
+                Python::attach(|py| match names(py).invalid_state_error.bind(py).call1((text,)) {
                     Ok(exception) => PyErr::from_value(exception),
                     Err(error) => error,
-                }
-            }),
-            Error::Uninitialized(class) => {
-                PyRuntimeError::new_err(format!("{class} object is not initialized."))
+                })
             }
+            Error::Uninitialized(class) => PyRuntimeError::new_err(format!("{class} object is not initialized.")),
             Error::Runtime(text) => PyRuntimeError::new_err(text),
             Error::Type(text) => PyTypeError::new_err(text),
             Error::Value(text) => PyValueError::new_err(text),

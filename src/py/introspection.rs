@@ -82,9 +82,11 @@ fn find(py: Python<'_>) -> PyResult<Option<Layout>> {
         let mut found = (2 * WORD..size).step_by(WORD).filter(|offset| read(holder, *offset) == value.as_ptr());
         found.next().filter(|_| found.next().is_none())
     };
-    let (Some(coroutine), Some(name), Some(awaited_by)) =
-        (place(&task, task_size, &get("coro")?), place(&task, task_size, &get("name")?), place(&one, future_size, &task))
-    else {
+    let (Some(coroutine), Some(name), Some(awaited_by)) = (
+        place(&task, task_size, &get("coro")?),
+        place(&task, task_size, &get("name")?),
+        place(&one, future_size, &task),
+    ) else {
         return Ok(None);
     };
     let flag = |object: &Bound<'_, PyAny>, offset: usize| read_byte(object, offset);

@@ -9,12 +9,12 @@ use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::PyTypeInfo;
 
 use super::class::{Fields, This, raw_slot};
 
@@ -78,9 +78,7 @@ impl<'a, 'py> Args<'a, 'py> {
     }
 
     /// Keyword arguments in the caller's order.
-    pub(crate) fn keywords(
-        &self,
-    ) -> impl Iterator<Item = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+    pub(crate) fn keywords(&self) -> impl Iterator<Item = (Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
         let (py, values, positional) = (self.py, self.values, self.positional);
         let names = self.names;
         // SAFETY: `kwnames` is a tuple with one entry per value behind the positional ones; both outlive the call.

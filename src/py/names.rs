@@ -94,8 +94,10 @@ pub(crate) fn names(py: Python<'_>) -> &'static Names {
 /// `sys._getframe()` of the Python code that called us, formatted: what debug mode keeps of an object's origin.
 pub(crate) fn extract_stack(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let names = names(py);
-    let frame = names.current_frame.bind(py).call1((0,)).map_err(|error| {
-        PyRuntimeError::new_err(format!("no Python frame to take a stack from: {error}"))
-    })?;
+    let frame = names
+        .current_frame
+        .bind(py)
+        .call1((0,))
+        .map_err(|error| PyRuntimeError::new_err(format!("no Python frame to take a stack from: {error}")))?;
     names.extract_stack.bind(py).call1((frame,))
 }

@@ -25,8 +25,13 @@ struct Registry {
 
 enum Store {
     /// `WeakSet.data` and the callback of its weak references.
-    WeakSet { data: Py<PyAny>, remove: Py<PyAny> },
-    Function { register: Py<PyAny> },
+    WeakSet {
+        data: Py<PyAny>,
+        remove: Py<PyAny>,
+    },
+    Function {
+        register: Py<PyAny>,
+    },
 }
 
 enum Current {

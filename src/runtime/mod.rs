@@ -105,19 +105,10 @@ impl Runtime {
     pub(crate) fn new(native_tasks: bool, direct: bool) -> io::Result<Self> {
         let (poller, registry) = Poller::new()?;
         let waker = registry.waker();
-        let io = Io {
-            registry,
-            sources: Sources::new(),
-            poller: Some((poller, Vec::new())),
-            process: std::process::id(),
-        };
+        let io =
+            Io { registry, sources: Sources::new(), poller: Some((poller, Vec::new())), process: std::process::id() };
         Ok(Runtime {
-            core: LoopCell::new(Core {
-                ready: VecDeque::new(),
-                timers: Timers::new(),
-                io: Some(io),
-                entered: None,
-            }),
+            core: LoopCell::new(Core { ready: VecDeque::new(), timers: Timers::new(), io: Some(io), entered: None }),
             shared: Shared {
                 inbox: Inbox::new(),
                 waker: Mutex::new(waker),

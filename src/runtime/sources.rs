@@ -82,7 +82,12 @@ impl Sources {
     }
 
     /// Stops watching one direction; returns its work if there was any.
-    pub(crate) fn unwatch(&mut self, registry: &mut Registry, fd: RawFd, direction: Direction) -> io::Result<Option<Ready>> {
+    pub(crate) fn unwatch(
+        &mut self,
+        registry: &mut Registry,
+        fd: RawFd,
+        direction: Direction,
+    ) -> io::Result<Option<Ready>> {
         let Some(source) = self.by_fd.get_mut(&fd) else { return Ok(None) };
         let Some(work) = source.slot(direction).take() else { return Ok(None) };
         let (interest, token) = (source.interest(), source.token);

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::{Name, Options, Task, step};
-use crate::future::methods::{cancel_argument, deletable, methods as future_methods, next, repr};
 use crate::future::iterator::iterate;
+use crate::future::methods::{cancel_argument, deletable, methods as future_methods, next, repr};
 use crate::py::class::{self, Recipe, This};
 use crate::py::compat;
 use crate::py::errors::Error;
@@ -35,8 +35,16 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::no_args(c"get_context", c"The contextvars.Context of the task.", context),
         Method::no_args(c"get_name", c"The name.", get_name),
         Method::one_arg(c"set_name", c"Sets the name to str(value).", set_name),
-        Method::fast(c"get_stack", c"get_stack($self, /, *, limit=None)\n--\n\nThe frames of the coroutine.", get_stack),
-        Method::fast(c"print_stack", c"print_stack($self, /, *, limit=None, file=None)\n--\n\nPrints them.", print_stack),
+        Method::fast(
+            c"get_stack",
+            c"get_stack($self, /, *, limit=None)\n--\n\nThe frames of the coroutine.",
+            get_stack,
+        ),
+        Method::fast(
+            c"print_stack",
+            c"print_stack($self, /, *, limit=None, file=None)\n--\n\nPrints them.",
+            print_stack,
+        ),
         Method::no_args(c"_step", c"One step, as a callback of a loop.", step::step_method).always(),
         Method::one_arg(c"_wakeup", c"One step, as a callback of a future.", step::wakeup_method).always(),
         Method::get(c"_context", context).always(),
@@ -174,7 +182,11 @@ fn set_name<'py>(this: This<'_, 'py, Task>, name: Borrowed<'_, 'py, PyAny>) -> R
 }
 
 /// The values of keyword-only arguments, in the order of their names; None where absent.
-fn keyword_only<'py>(args: Args<'_, 'py>, method: &str, expected: &[&Py<PyString>]) -> PyResult<Vec<Bound<'py, PyAny>>> {
+fn keyword_only<'py>(
+    args: Args<'_, 'py>,
+    method: &str,
+    expected: &[&Py<PyString>],
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
     let py = args.py();
     if args.len() > 0 {
         return Err(PyTypeError::new_err(format!("{method}() takes no positional arguments")));

@@ -331,9 +331,8 @@ fn interpret_foreign<'py>(
         let shown = awaited.repr()?;
         if is_generator(awaited.as_borrowed()) {
             let task = this.object().repr()?;
-            return this.throw_next(format!(
-                "yield was used instead of yield from for generator in task {task} with {shown}"
-            ));
+            return this
+                .throw_next(format!("yield was used instead of yield from for generator in task {task} with {shown}"));
         }
         return this.throw_next(format!("Task got bad yield: {shown}"));
     };
