@@ -4,24 +4,26 @@
 //! the behaviour of asyncio's `Future`. The methods that Python calls are in `future/methods.rs`. On one of our loops
 //! callbacks go straight into its queue; on any other through its `call_soon`.
 
+pub(crate) mod callbacks;
 pub(crate) mod iterator;
 pub(crate) mod methods;
+mod state;
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use crate::handle;
-use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Class, Fields, Stop, This, Visit};
 use crate::py::compat;
 use crate::py::errors::Error;
+use crate::py::memory;
 use crate::py::method::Receiver;
 use crate::py::names::{self, names};
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
-use crate::runtime::ready::Ready;
+pub(crate) use callbacks::{Awaited, call_soon};
+pub(crate) use state::{Callback, FutureState, LoopLink, Status};
 
 /// A native class that behaves as a future.
 pub(crate) trait FutureLike: Fields {
@@ -35,158 +37,6 @@ pub(crate) struct Future {
 }
 
 static FUTURE: Class = Class::new();
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Pending,
-    Cancelled,
-    Finished,
-}
-
-/// Loop thread only, like every future of asyncio.
-pub(crate) struct FutureState {
-    /// None until `__init__` ran.
-    loop_: Option<LoopLink>,
-    pub(crate) status: Status,
-    /// `_asyncio_future_blocking`: yielded by an `await`, not yet seen by a task.
-    pub(crate) blocking: bool,
-    /// An exception that nobody has asked for yet.
-    pub(crate) log_traceback: bool,
-    result: Option<Owned>,
-    /// Most futures have one callback and end well: the rest is apart.
-    first: Option<Callback>,
-    more: Option<Box<More>>,
-}
-
-/// What few futures have.
-#[derive(Default)]
-pub(crate) struct More {
-    /// Callbacks after the first.
-    rest: Vec<Callback>,
-    exception: Option<Owned>,
-    exception_traceback: Option<Owned>,
-    pub(crate) cancel_message: Option<Owned>,
-    /// The CancelledError that ended a task: handed out to the first who asks.
-    pub(crate) cancelled_error: Option<Owned>,
-    source_traceback: Option<Owned>,
-}
-
-/// A future's loop.
-struct LoopLink {
-    object: Owned,
-    /// One of ours, and no subclass has a say in `call_soon`.
-    direct: bool,
-}
-
-/// What to do when a future is done.
-pub(crate) enum Callback {
-    /// Work for the future's own loop: a task to wake.
-    Wake(Ready),
-    Call {
-        function: Owned,
-        context: Owned,
-    },
-}
-
-impl FutureState {
-    #[inline(always)]
-    pub(crate) const fn new() -> Self {
-        FutureState {
-            loop_: None,
-            status: Status::Pending,
-            blocking: false,
-            log_traceback: false,
-            result: None,
-            first: None,
-            more: None,
-        }
-    }
-
-    /// The state of a new future on one of our loops.
-    #[inline(always)]
-    pub(crate) fn on(loop_: This<'_, '_, Runtime>) -> PyResult<Self> {
-        let mut state = FutureState::new();
-        state.loop_ = Some(LoopLink { object: loop_.owned(), direct: loop_.direct });
-        if loop_.is_debug() {
-            state.more().source_traceback = Some(Owned::new(names::extract_stack(loop_.py())?));
-        }
-        Ok(state)
-    }
-
-    pub(crate) fn more(&mut self) -> &mut More {
-        self.more.get_or_insert_default()
-    }
-
-    /// A new reference to something that few futures have.
-    pub(crate) fn rare(&self, py: Python<'_>, field: impl FnOnce(&More) -> &Option<Owned>) -> Option<Owned> {
-        field(self.more.as_ref()?).as_ref().map(|object| object.clone_ref(py))
-    }
-
-    /// The result of a future that ended well.
-    #[inline(always)]
-    fn plain_result(&self) -> Option<&Owned> {
-        if self.has_exception() { None } else { self.result.as_ref() }
-    }
-
-    #[inline(always)]
-    fn has_exception(&self) -> bool {
-        self.more.as_ref().is_some_and(|more| more.exception.is_some())
-    }
-
-    fn callbacks(&self) -> impl Iterator<Item = &Callback> {
-        self.first.iter().chain(self.more.iter().flat_map(|more| &more.rest))
-    }
-
-    pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
-        if let Some(link) = &self.loop_ {
-            visit.object(&link.object)?;
-        }
-        visit.option(&self.result)?;
-        self.callbacks().try_for_each(|callback| match callback {
-            Callback::Wake(work) => visit.object(&work.object),
-            Callback::Call { function, context } => visit.object(function).and_then(|()| visit.object(context)),
-        })?;
-        let Some(more) = &self.more else { return Ok(()) };
-        let fields = [
-            &more.exception,
-            &more.exception_traceback,
-            &more.cancel_message,
-            &more.cancelled_error,
-            &more.source_traceback,
-        ];
-        fields.into_iter().try_for_each(|field| visit.option(field))
-    }
-
-    pub(crate) fn take_references(&mut self) -> Vec<Owned> {
-        let mut taken: Vec<Owned> = self.loop_.take().map(|link| link.object).into_iter().collect();
-        taken.extend(self.result.take());
-        let mut callbacks: Vec<Callback> = self.first.take().into_iter().collect();
-        if let Some(more) = self.more.take() {
-            let More { rest, exception, exception_traceback, cancel_message, cancelled_error, source_traceback } =
-                *more;
-            callbacks.extend(rest);
-            let fields = [exception, exception_traceback, cancel_message, cancelled_error, source_traceback];
-            taken.extend(fields.into_iter().flatten());
-        }
-        for callback in callbacks {
-            match callback {
-                Callback::Wake(work) => taken.push(work.object),
-                Callback::Call { function, context } => taken.extend([function, context]),
-            }
-        }
-        taken
-    }
-
-    #[inline(always)]
-    fn push_callback(&mut self, callback: Callback) {
-        let alone = self.first.is_none() && self.more.as_ref().is_none_or(|more| more.rest.is_empty());
-        if alone {
-            self.first = Some(callback);
-        } else {
-            self.more().rest.push(callback);
-        }
-    }
-}
 
 impl Fields for Future {
     const FINALIZES: bool = true;
@@ -220,7 +70,7 @@ impl FutureLike for Future {
 
 /// `loop.create_future()`.
 pub(crate) fn create<'py>(loop_: This<'_, 'py, Runtime>) -> PyResult<Bound<'py, PyAny>> {
-    crate::py::class::create(loop_.py(), Future { state: LoopCell::new(FutureState::on(loop_)?) })
+    memory::create(loop_.py(), Future { state: LoopCell::new(FutureState::on(loop_)?) })
 }
 
 /// How a future ended.
@@ -239,15 +89,6 @@ impl<'py> Outcome<'py> {
             Outcome::Pending => Err(Error::InvalidState("Result is not set.").into()),
         }
     }
-}
-
-/// What came of awaiting a future.
-pub(crate) enum Awaited {
-    /// The callback is registered, or queued already.
-    Waiting,
-    OtherLoop,
-    /// It was yielded by a plain `yield`.
-    NotBlocking,
 }
 
 /// A native future or task, seen as a future.
@@ -497,7 +338,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         let message = state.rare(py, |more| &more.cancel_message);
         drop(state);
         match kept {
-            Some(kept) if compat::CANCELLED_ERROR_IS_KEPT => return Ok(kept.into_bound(py)),
+            Some(kept) if compat::CANCELLED_ERROR_IS_KEPT => Ok(kept.into_bound(py)),
             kept => {
                 let class = names(py).cancelled_error.bind(py);
                 let error = match message.map(|message| message.into_bound(py)).filter(|message| !message.is_none()) {
@@ -508,78 +349,6 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
                     error.setattr("__context__", kept.bind(py))?;
                 }
                 Ok(error)
-            }
-        }
-    }
-
-    /// Adds a callback, or queues it at once if the future is done.
-    pub(crate) fn add_callback(self, callback: Callback) -> PyResult<()> {
-        let mut state = self.state.open(self.py());
-        if state.status == Status::Pending {
-            state.push_callback(callback);
-            return Ok(());
-        }
-        drop(state);
-        self.schedule(callback)
-    }
-
-    /// A task on `loop_` was handed this future by an `await`: wakes it when the future is done.
-    #[inline(always)]
-    pub(crate) fn await_by(self, loop_: Borrowed<'_, 'py, PyAny>, wake: Callback) -> PyResult<Awaited> {
-        let mut state = self.state.open(self.py());
-        let refused = match &state.loop_ {
-            Some(link) if link.object.as_ptr() != loop_.as_ptr() => Some(Awaited::OtherLoop),
-            _ if !state.blocking => Some(Awaited::NotBlocking),
-            _ => None,
-        };
-        if let Some(refused) = refused {
-            drop(state);
-            drop(wake);
-            return Ok(refused);
-        }
-        state.blocking = false;
-        if state.status == Status::Pending {
-            state.push_callback(wake);
-            return Ok(Awaited::Waiting);
-        }
-        drop(state);
-        self.schedule(wake).map(|()| Awaited::Waiting)
-    }
-
-    fn schedule_callbacks(self) -> PyResult<()> {
-        let mut state = self.state.open(self.py());
-        let first = state.first.take();
-        let rest = state.more.as_mut().map(|more| std::mem::take(&mut more.rest));
-        drop(state);
-        if let Some(callback) = first {
-            self.schedule(callback)?;
-        }
-        rest.into_iter().flatten().try_for_each(|callback| self.schedule(callback))
-    }
-
-    fn schedule(self, callback: Callback) -> PyResult<()> {
-        let py = self.py();
-        let state = self.state.open(py);
-        let Some(link) = &state.loop_ else {
-            drop(state);
-            return Err(Error::Uninitialized("Future").into());
-        };
-        let (loop_, direct) = (link.object.clone_ref(py), link.direct);
-        drop(state);
-        let loop_ = loop_.bind(py);
-        match (callback, Runtime::receive(loop_.as_borrowed())) {
-            (Callback::Wake(work), Some(runtime)) => Ok(runtime.schedule(py, work)?),
-            (Callback::Wake(_), None) => Err(Error::Uninitialized("Future").into()),
-            (Callback::Call { function, context }, Some(runtime)) if direct => {
-                let callback = handle::Callback {
-                    function: function.borrow(py),
-                    arguments: Arguments::One(Owned::of(self.object)),
-                    context: Some(context.borrow(py)),
-                };
-                handle::call_soon(runtime, callback).map(|_| ())
-            }
-            (Callback::Call { function, context }, _) => {
-                call_soon(loop_, function.bind(py), Some(self.object), context.bind(py))
             }
         }
     }
@@ -624,22 +393,4 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             error.write_unraisable(py, Some(&self.object));
         }
     }
-}
-
-/// `loop.call_soon(function[, argument], context=context)` on a loop that is not ours.
-pub(crate) fn call_soon<'py>(
-    loop_: &Bound<'py, PyAny>,
-    function: &Bound<'py, PyAny>,
-    argument: Option<Borrowed<'_, 'py, PyAny>>,
-    context: &Bound<'py, PyAny>,
-) -> PyResult<()> {
-    let py = loop_.py();
-    let names = names(py);
-    let keywords = PyDict::new(py);
-    keywords.set_item(&names.context, context)?;
-    match argument {
-        Some(argument) => loop_.call_method(&names.call_soon, (function, argument), Some(&keywords)),
-        None => loop_.call_method(&names.call_soon, (function,), Some(&keywords)),
-    }
-    .map(|_| ())
 }

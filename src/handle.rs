@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 use crate::py::call::{Arguments, copy_context, in_context};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
 use crate::py::object::Owned;
@@ -86,7 +87,7 @@ pub(crate) fn methods<T: AsHandle>() -> Vec<Method<T>> {
 pub(crate) fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     this.handle().cancel(this.object())?;
     // From here on it is its holder's; the queue will only drop it.
-    class::track(this.object());
+    memory::track(this.object());
     Ok(this.py().None().into_bound(this.py()))
 }
 
@@ -171,7 +172,7 @@ pub(crate) fn work<'py>(
     loop_: This<'_, 'py, Runtime>,
     callback: Callback<'_, 'py>,
 ) -> PyResult<(Bound<'py, PyAny>, Ready)> {
-    let handle = class::create(loop_.py(), callback.into_handle(loop_)?)?;
+    let handle = memory::create(loop_.py(), callback.into_handle(loop_)?)?;
     let ready = Ready { object: Owned::new(handle.clone()), run: run::<Handle> };
     Ok((handle, ready))
 }
@@ -184,7 +185,7 @@ pub(crate) fn work<'py>(
 pub(crate) fn call_soon<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
     loop_.check_call()?;
     let py = loop_.py();
-    let handle = class::create_untracked(py, callback.into_handle(loop_)?)?;
+    let handle = memory::create_untracked(py, callback.into_handle(loop_)?)?;
     let work = Ready { object: Owned::new(handle.clone()), run: run::<Handle> };
     if loop_.is_running() {
         loop_.enqueue(py, work);
@@ -202,7 +203,7 @@ pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> R
     this.begin(py);
     let handle = this.handle();
     // Nobody can see the callback leave a handle that nobody else holds: then it moves, and is put back if it fails.
-    let shared = class::is_shared(&object);
+    let shared = memory::is_shared(&object);
     let mut state = handle.state.open(py);
     if state.cancelled {
         return Ok(());
@@ -216,7 +217,7 @@ pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> R
     };
     drop(state);
     if shared {
-        class::track(object.borrow(py));
+        memory::track(object.borrow(py));
     }
     let (Some(callback), Some(context)) = (callback, context) else { return Ok(()) };
     match in_context(context.bind(py), || arguments.call(callback.bind(py))) {

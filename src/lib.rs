@@ -1,4 +1,6 @@
-//! `mioloop._native`: registers the classes.
+//! `mioloop._native`: registers the classes; nothing else.
+//!
+//! Imported by `python/mioloop/__init__.py`. Names and asyncio's registers are looked up first, since every class uses them.
 
 mod event_loop;
 mod future;

@@ -13,10 +13,11 @@ use pyo3::prelude::*;
 use crate::future::{AnyFuture, FutureLike, FutureState, Status};
 use crate::py::call::{copy_context, is_context, is_native_coroutine};
 use crate::py::cell::LoopCell;
-use crate::py::class::{self, Class, Fields, Stop, This, Visit};
+use crate::py::class::{Class, Fields, Stop, This, Visit};
 use crate::py::compat;
 use crate::py::errors::Error;
 use crate::py::introspection;
+use crate::py::memory;
 use crate::py::method::Receiver;
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -147,7 +148,7 @@ pub(crate) struct Options<'a, 'py> {
 pub(crate) fn create<'py>(loop_: This<'_, 'py, Runtime>, options: &Options<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let state = prepare(options)?;
     let task = Task { future: LoopCell::new(FutureState::on(loop_)?), state: LoopCell::new(state) };
-    let object = class::create(loop_.py(), task)?;
+    let object = memory::create(loop_.py(), task)?;
     let this = This::<Task>::of_exact(object.as_borrowed()).expect("it was made a task above");
     start(this, &loop_.object(), Some(loop_), options.eager_start)?;
     Ok(object)

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::handle::{self, AsHandle, Callback, Handle};
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::memory;
 use crate::py::method::{Method, Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -65,14 +66,14 @@ pub(crate) fn work<'py>(
         lock: Mutex::new(()),
         opened: Condvar::new(),
     };
-    let handle = class::create(loop_.py(), ThreadSafeHandle { handle: callback.into_handle(loop_)?, gate })?;
+    let handle = memory::create(loop_.py(), ThreadSafeHandle { handle: callback.into_handle(loop_)?, gate })?;
     let ready = Ready { object: Owned::new(handle.clone()), run };
     Ok((handle, ready))
 }
 
 fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {
     let py = loop_.py();
-    if !class::is_shared(&object) {
+    if !memory::is_shared(&object) {
         return handle::run::<ThreadSafeHandle>(loop_, object);
     }
     let kept = object.clone_ref(py);

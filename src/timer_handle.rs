@@ -11,6 +11,7 @@ use pyo3::types::{PyBool, PyFloat};
 use crate::handle::{self, AsHandle, Callback, Handle};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -64,7 +65,7 @@ pub(crate) fn call_at<'py>(loop_: This<'_, 'py, Runtime>, when: When, callback: 
     let py = loop_.py();
     let due = deadline_ns(when.seconds);
     let timer = LoopCell::new(Timer { when, key: TimerKey::default(), scheduled: true });
-    let object = class::create(py, TimerHandle { handle: callback.into_handle(loop_)?, timer })?;
+    let object = memory::create(py, TimerHandle { handle: callback.into_handle(loop_)?, timer })?;
     let ready = Ready { object: Owned::new(object.clone()), run: handle::run::<TimerHandle> };
     let key = loop_.core.open(py).timers.insert(due, ready);
     if let Some(this) = This::<TimerHandle>::of_exact(object.as_borrowed()) {

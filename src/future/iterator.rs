@@ -13,6 +13,7 @@ use crate::py::awaiting::{Next, stop_iteration_error};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::compat;
+use crate::py::memory;
 use crate::py::method::{Args, Method, Reply, Slots};
 use crate::py::object::Owned;
 
@@ -49,7 +50,7 @@ pub(crate) fn iterate<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> 
         Some(this) => next(this),
         None => Err(PyTypeError::new_err("not a future")),
     };
-    class::create(this.py(), FutureIter { future: LoopCell::new(Some(this.owned())), advance: step })
+    memory::create(this.py(), FutureIter { future: LoopCell::new(Some(this.owned())), advance: step })
 }
 
 fn advance<'py>(this: This<'_, 'py, FutureIter>) -> PyResult<Next<'py>> {

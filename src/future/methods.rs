@@ -248,7 +248,7 @@ impl<'py> AnyFuture<'_, 'py> {
     fn remove_callback(self, index: usize, expected: &Owned) -> bool {
         let mut state = self.state().open(self.py());
         let found = state.callbacks().nth(index);
-        if !found.is_some_and(|callback| callback.function_ptr() == expected.as_ptr()) {
+        if found.is_none_or(|callback| callback.function_ptr() != expected.as_ptr()) {
             return false;
         }
         let had_first = state.first.is_some();

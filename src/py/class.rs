@@ -11,52 +11,28 @@ use std::mem::{align_of, size_of};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use pyo3::PyClass;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::pyclass::boolean_struct::True;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use super::compat;
+use super::memory::{Spares, dealloc};
 use super::method::{Method, Slots};
 use super::object::Owned;
-
-/// Dead objects of a class kept for reuse, at most. They cost nothing while nobody needs them but their memory.
-#[cfg(not(Py_GIL_DISABLED))]
-const SPARES: usize = 256;
-
-/// Memory of dead objects, with its reference to the class. Only with the GIL, which guards it.
-#[cfg(not(Py_GIL_DISABLED))]
-struct Spares {
-    objects: std::cell::UnsafeCell<[*mut ffi::PyObject; SPARES]>,
-    count: std::cell::Cell<usize>,
-}
-
-// SAFETY: touched by attached threads only, of which the GIL admits one at a time; the module refuses subinterpreters.
-#[cfg(not(Py_GIL_DISABLED))]
-unsafe impl Sync for Spares {}
-
-#[cfg(not(Py_GIL_DISABLED))]
-unsafe extern "C" {
-    /// Makes a dead object's count one again, in the debug builds' books too. Declared in CPython's `object.h`.
-    fn _Py_NewReference(object: *mut ffi::PyObject);
-}
 
 /// Where a class and its fields are, known once the module is imported.
 pub(crate) struct Class {
     type_object: AtomicPtr<ffi::PyTypeObject>,
-    base: AtomicPtr<ffi::PyTypeObject>,
-    offset: AtomicUsize,
+    pub(super) base: AtomicPtr<ffi::PyTypeObject>,
+    pub(super) offset: AtomicUsize,
     /// The base is `object` or written in Python: it has no `tp_dealloc`, `tp_traverse` or `tp_clear` to call.
-    plain_base: AtomicBool,
+    pub(super) plain_base: AtomicBool,
     /// The base's `tp_traverse` shows the type.
     base_visits_type: AtomicBool,
     /// Byte offset of the instance dict, the only field of the base that Python code may set; 0 if not known.
     dict_offset: AtomicIsize,
-    #[cfg(not(Py_GIL_DISABLED))]
-    spares: Spares,
+    pub(super) spares: Spares,
 }
 
 impl Class {
@@ -68,52 +44,11 @@ impl Class {
             plain_base: AtomicBool::new(false),
             base_visits_type: AtomicBool::new(false),
             dict_offset: AtomicIsize::new(0),
-            #[cfg(not(Py_GIL_DISABLED))]
-            spares: Spares {
-                objects: std::cell::UnsafeCell::new([std::ptr::null_mut(); SPARES]),
-                count: std::cell::Cell::new(0),
-            },
+            spares: Spares::new(),
         }
     }
 
-    /// The memory of a dead object, alive again: base fields zero, our fields uninitialised, not tracked.
-    #[inline]
-    fn revive(&self) -> Option<*mut ffi::PyObject> {
-        #[cfg(not(Py_GIL_DISABLED))]
-        if let Some(last) = self.spares.count.get().checked_sub(1) {
-            self.spares.count.set(last);
-            // SAFETY: `keep` stored it there; the GIL is held (see `Spares`).
-            unsafe {
-                let object = (*self.spares.objects.get())[last];
-                _Py_NewReference(object);
-                return Some(object);
-            }
-        }
-        None
-    }
-
-    /// Keeps a dead object's memory; false if there is enough of it already.
-    ///
-    /// # Safety
-    /// The object is exactly of this class, unreachable, untracked, never finalized, and all its fields are gone.
-    #[inline]
-    unsafe fn keep(&self, object: *mut ffi::PyObject) -> bool {
-        #[cfg(not(Py_GIL_DISABLED))]
-        {
-            let count = self.spares.count.get();
-            if count < SPARES {
-                // SAFETY: the GIL is held, and `count` is in bounds.
-                unsafe { (*self.spares.objects.get())[count] = object };
-                self.spares.count.set(count + 1);
-                return true;
-            }
-        }
-        #[cfg(Py_GIL_DISABLED)]
-        let _ = object;
-        false
-    }
-
-    fn type_ptr(&self) -> *mut ffi::PyTypeObject {
+    pub(super) fn type_ptr(&self) -> *mut ffi::PyTypeObject {
         self.type_object.load(Relaxed)
     }
 
@@ -134,7 +69,7 @@ impl Class {
     /// # Safety
     /// The object is an instance of the class.
     #[inline(always)]
-    unsafe fn is_base_untouched(&self, object: *mut ffi::PyObject) -> bool {
+    pub(super) unsafe fn is_base_untouched(&self, object: *mut ffi::PyObject) -> bool {
         let dict = self.dict_offset.load(Relaxed);
         // SAFETY: instances, of subclasses too, have their dict where `find_dict` saw it.
         self.plain_base.load(Relaxed) || (dict != 0 && unsafe { (*word_at(object, dict)).is_null() })
@@ -239,147 +174,8 @@ impl<'a, 'py, T: Fields> This<'a, 'py, T> {
 }
 
 #[inline]
-fn fields_ptr<T: Fields>(object: *mut ffi::PyObject) -> *mut T {
+pub(super) fn fields_ptr<T: Fields>(object: *mut ffi::PyObject) -> *mut T {
     object.cast::<u8>().wrapping_add(T::class().offset.load(Relaxed)).cast()
-}
-
-/// A new instance of exactly `T`'s class.
-#[inline]
-pub(crate) fn create<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
-    let object = create_untracked(py, fields)?;
-    track_new(object.as_borrowed());
-    Ok(object)
-}
-
-/// As `create`, but unknown to the collector until `track`. For objects that a queue holds which the collector sees, so
-/// that they cannot be garbage before they leave it.
-#[inline(always)]
-pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
-    let class = T::class();
-    // SAFETY: an allocated object's base fields are zero, and ours are written before anyone else can see it.
-    unsafe {
-        let object = match class.revive() {
-            Some(object) => object,
-            None => allocate(class),
-        };
-        if object.is_null() {
-            return Err(PyErr::fetch(py));
-        }
-        fields_ptr::<T>(object).write(fields);
-        Ok(Bound::from_owned_ptr(py, object))
-    }
-}
-
-/// Null, with an exception set, if there is no memory.
-#[inline(never)]
-fn allocate(class: &Class) -> *mut ffi::PyObject {
-    let type_object = class.type_ptr();
-    // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet. The other one
-    // does neither, and zeroes what lies before the object; a Python class with slots has nothing but those.
-    unsafe {
-        if class.plain_base.load(Relaxed) {
-            let object = ffi::PyObject_GC_New::<ffi::PyObject>(type_object);
-            if !object.is_null() {
-                let base_fields = class.offset.load(Relaxed) - size_of::<ffi::PyObject>();
-                object.add(1).cast::<u8>().write_bytes(0, base_fields);
-            }
-            return object;
-        }
-        let object = ffi::PyType_GenericAlloc(type_object, 0);
-        if !object.is_null() {
-            ffi::PyObject_GC_UnTrack(object.cast());
-        }
-        object
-    }
-}
-
-/// Shows a new object to the collector.
-#[inline(always)]
-pub(crate) fn track_new(object: Borrowed<'_, '_, PyAny>) {
-    // SAFETY: it comes from `create_untracked`: of a GC type, its fields initialised, not tracked.
-    unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) }
-}
-
-/// Shows an object to the collector, if it is not yet.
-#[inline]
-pub(crate) fn track(object: Borrowed<'_, '_, PyAny>) {
-    // SAFETY: every native class is a GC type, and its fields are initialised.
-    unsafe {
-        if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
-            ffi::PyObject_GC_Track(object.as_ptr().cast());
-        }
-    }
-}
-
-/// Hides an object from the collector: its only holder shows what it refers to.
-pub(crate) fn untrack(object: Borrowed<'_, '_, PyAny>) {
-    // SAFETY: every native class is a GC type; untracking twice is allowed.
-    unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
-}
-
-pub(crate) fn is_tracked(object: &Owned) -> bool {
-    // SAFETY: reads the GC header of a live object of a GC type.
-    unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 }
-}
-
-/// Shows everything that the object refers to.
-pub(crate) fn visit_referents(object: &Owned, visit: &mut dyn FnMut(&Owned)) {
-    unsafe extern "C" fn pass_on(object: *mut ffi::PyObject, argument: *mut c_void) -> c_int {
-        // SAFETY: `argument` is the closure below; an `Owned` is a pointer, and this one is not dropped.
-        unsafe {
-            let visit = &mut *argument.cast::<&mut dyn FnMut(&Owned)>();
-            visit(&*(&raw const object).cast::<Owned>());
-        }
-        0
-    }
-    let mut visit = visit;
-    // SAFETY: the object is live; its own `tp_traverse` calls `pass_on` with the closure that outlives it.
-    unsafe {
-        if let Some(traverse) = (*ffi::Py_TYPE(object.as_ptr())).tp_traverse {
-            traverse(object.as_ptr(), pass_on, (&raw mut visit).cast());
-        }
-    }
-}
-
-/// Does anyone but the caller, who owns this reference, hold the object?
-#[inline]
-pub(crate) fn is_shared(object: &Owned) -> bool {
-    // SAFETY: reads the count of a live object.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
-}
-
-/// A frozen `#[pyclass]` whose instances are nearly all of one Python subclass, recognised by its address.
-pub(crate) struct Known<T> {
-    subclass: PyOnceLock<Py<PyType>>,
-    pointer: AtomicPtr<ffi::PyTypeObject>,
-    _of: PhantomData<fn() -> T>,
-}
-
-impl<T: PyClass<Frozen = True> + Sync> Known<T> {
-    pub(crate) const fn new() -> Self {
-        Known { subclass: PyOnceLock::new(), pointer: AtomicPtr::new(std::ptr::null_mut()), _of: PhantomData }
-    }
-
-    /// Remembers the first class it is told, and keeps it alive so that its address stays its own.
-    pub(crate) fn learn(&self, class: &Bound<'_, PyType>) {
-        let py = class.py();
-        debug_assert!(class.is_subclass_of::<T>().unwrap_or(false));
-        let known = self.subclass.get_or_init(py, || class.clone().unbind());
-        self.pointer.store(known.bind(py).as_type_ptr(), Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn receive<'a, 'py>(&self, object: Borrowed<'a, 'py, PyAny>) -> Option<This<'a, 'py, T>> {
-        // SAFETY: reads the type of a live object; an instance of a subclass of `T` is an instance of `T`.
-        let instance = unsafe {
-            if ffi::Py_TYPE(object.as_ptr()) == self.pointer.load(Relaxed) {
-                object.cast_unchecked::<T>()
-            } else {
-                object.cast::<T>().ok()?
-            }
-        };
-        Some(This::new(object, instance.get()))
-    }
 }
 
 /// The collector's visitor.
@@ -590,80 +386,5 @@ unsafe extern "C" fn finalize<T: Fields>(object: *mut ffi::PyObject) {
         if let Some(in_flight) = in_flight {
             in_flight.restore(py);
         }
-    }
-}
-
-unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
-    let class = T::class();
-    // SAFETY: called once per object, when its count reached zero. A Python subclass has run the finalizer already and
-    // calls this through `subtype_dealloc`. Weak references go first, so that nothing that a field's end runs can reach
-    // the object.
-    unsafe {
-        let type_object = ffi::Py_TYPE(object);
-        let exact = type_object == class.type_ptr();
-        if T::FINALIZES
-            && exact
-            && (*fields_ptr::<T>(object)).wants_finalizer()
-            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
-        {
-            return;
-        }
-        ffi::PyObject_GC_UnTrack(object.cast());
-        clear_weak_references(object, type_object);
-        let base = class.base.load(Relaxed);
-        let plain_base = class.plain_base.load(Relaxed);
-        if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
-            std::ptr::drop_in_place(fields_ptr::<T>(object));
-            if !class.is_base_untouched(object)
-                && let Some(base_clear) = (*base).tp_clear
-            {
-                base_clear(object);
-            }
-            if !class.keep(object) {
-                free(object, type_object);
-            }
-        } else if plain_base {
-            std::ptr::drop_in_place(fields_ptr::<T>(object));
-            free(object, type_object);
-        } else {
-            // The base's dealloc may look at the object again, so the fields are replaced; that of a heap type gives
-            // back the reference to the type, that of a static type leaves it to us.
-            let empty = T::empty().expect("classes with a native base are public");
-            drop(std::ptr::replace(fields_ptr::<T>(object), empty));
-            let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
-            if let Some(base_dealloc) = (*base).tp_dealloc {
-                // As CPython's own `subtype_dealloc` does: a base that knows of the collector untracks once more.
-                ffi::PyObject_GC_Track(object.cast());
-                base_dealloc(object);
-            }
-            if !base_is_heap {
-                ffi::Py_DECREF(type_object.cast());
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `object` is dead, of this type, and holds a list of weak references where the type says so.
-#[inline]
-unsafe fn clear_weak_references(object: *mut ffi::PyObject, type_object: *mut ffi::PyTypeObject) {
-    // SAFETY: the caller's promise; a negative offset is a field before the object, as in CPython's own macro.
-    unsafe {
-        let offset = (*type_object).tp_weaklistoffset;
-        if offset != 0 && !(*object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>()).is_null() {
-            ffi::PyObject_ClearWeakRefs(object);
-        }
-    }
-}
-
-/// # Safety
-/// `object` is dead, of this type, and all its fields are gone.
-#[inline]
-unsafe fn free(object: *mut ffi::PyObject, type_object: *mut ffi::PyTypeObject) {
-    // SAFETY: the caller's promise; an instance of a heap type holds a reference to it.
-    unsafe {
-        let free = (*type_object).tp_free.unwrap_or(ffi::PyObject_GC_Del);
-        free(object.cast());
-        ffi::Py_DECREF(type_object.cast());
     }
 }

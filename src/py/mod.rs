@@ -10,6 +10,8 @@ pub(crate) mod class;
 pub(crate) mod compat;
 pub(crate) mod errors;
 pub(crate) mod introspection;
+pub(crate) mod known;
+pub(crate) mod memory;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;

@@ -14,8 +14,9 @@ use pyo3::types::PyDict;
 
 use super::ready::{Failure, Ready, Report};
 use super::{Io, Runtime};
-use crate::py::class::{self, This};
+use crate::py::class::This;
 use crate::py::errors::Error;
+use crate::py::memory;
 use crate::py::names::names;
 use crate::py::thread::thread_tag;
 
@@ -57,8 +58,8 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     this.shared.running.store(0, Relaxed);
     // Only a loop that does not run can be garbage: what others hold too, the collector must see from here on.
     let core = this.core.open(this.py());
-    let shared = core.ready.iter().filter(|work| class::is_shared(&work.object));
-    shared.for_each(|work| class::track(work.object.borrow(this.py())));
+    let shared = core.ready.iter().filter(|work| memory::is_shared(&work.object));
+    shared.for_each(|work| memory::track(work.object.borrow(this.py())));
     drop(core);
     result.and(this.leave_task())
 }

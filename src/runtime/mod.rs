@@ -21,8 +21,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::py::cell::LoopCell;
-use crate::py::class::{self, Known, This};
+use crate::py::class::This;
 use crate::py::errors::Error;
+use crate::py::known::Known;
+use crate::py::memory;
 use crate::py::method::Receiver;
 use crate::py::object::Owned;
 use crate::py::registry;
@@ -211,12 +213,12 @@ impl Runtime {
     /// Queues work of a loop that does not run, and may be garbage before it does: the collector must see who else holds
     /// the object. The one queued before is the queue's alone by now, if its maker has let it go.
     pub(crate) fn enqueue_tracked(&self, py: Python<'_>, ready: Ready) {
-        class::track_new(ready.object.borrow(py));
+        memory::track_new(ready.object.borrow(py));
         let core = self.core.open(py);
         if let Some(before) = core.ready.back()
-            && !class::is_shared(&before.object)
+            && !memory::is_shared(&before.object)
         {
-            class::untrack(before.object.borrow(py));
+            memory::untrack(before.object.borrow(py));
         }
         drop(core);
         self.enqueue(py, ready);
@@ -249,8 +251,8 @@ impl Runtime {
         if let Some(core) = self.core.peek() {
             for ready in &core.ready {
                 visit(&ready.object);
-                if !class::is_tracked(&ready.object) && !class::is_shared(&ready.object) {
-                    class::visit_referents(&ready.object, &mut visit);
+                if !memory::is_tracked(&ready.object) && !memory::is_shared(&ready.object) {
+                    memory::visit_referents(&ready.object, &mut visit);
                 }
             }
             core.timers.iter().for_each(|ready| visit(&ready.object));

@@ -1,4 +1,7 @@
 //! What Python calls on a task: the methods and attributes of `asyncio.Task` beyond those of a future.
+//!
+//! Each reads its arguments and calls one method of the task; `_step` and `_wakeup` are ours, for loops and futures of
+//! other kinds. Makes the class, too.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;

@@ -1,0 +1,267 @@
+#![allow(unsafe_code)]
+//! The life of native objects: made, shown to the collector, freed, or kept for reuse.
+//!
+//! Dead objects of the classes that come and go most are kept, up to `SPARES` each, and revived instead of allocated: a
+//! handle or future then costs no allocator call. `class.rs` says what the objects are; nothing here looks inside.
+
+#[cfg(not(Py_GIL_DISABLED))]
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::Ordering::Relaxed;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::class::{Class, Fields, fields_ptr};
+use super::object::Owned;
+
+/// Dead objects of a class kept for reuse, at most. They cost nothing while nobody needs them but their memory.
+#[cfg(not(Py_GIL_DISABLED))]
+const SPARES: usize = 256;
+
+/// Memory of dead objects, with its reference to the class. Free-threaded builds keep none.
+pub(super) struct Spares {
+    #[cfg(not(Py_GIL_DISABLED))]
+    objects: UnsafeCell<[*mut ffi::PyObject; SPARES]>,
+    #[cfg(not(Py_GIL_DISABLED))]
+    count: Cell<usize>,
+}
+
+// SAFETY: touched by attached threads only, of which the GIL admits one at a time; the module refuses subinterpreters.
+#[cfg(not(Py_GIL_DISABLED))]
+unsafe impl Sync for Spares {}
+
+#[cfg(not(Py_GIL_DISABLED))]
+unsafe extern "C" {
+    /// Makes a dead object's count one again, in the debug builds' books too. Declared in CPython's `object.h`.
+    fn _Py_NewReference(object: *mut ffi::PyObject);
+}
+
+impl Spares {
+    pub(super) const fn new() -> Self {
+        Spares {
+            #[cfg(not(Py_GIL_DISABLED))]
+            objects: UnsafeCell::new([std::ptr::null_mut(); SPARES]),
+            #[cfg(not(Py_GIL_DISABLED))]
+            count: Cell::new(0),
+        }
+    }
+
+    /// The memory of a dead object, alive again: base fields zero, our fields uninitialised, not tracked.
+    #[inline]
+    fn revive(&self) -> Option<*mut ffi::PyObject> {
+        #[cfg(not(Py_GIL_DISABLED))]
+        if let Some(last) = self.count.get().checked_sub(1) {
+            self.count.set(last);
+            // SAFETY: `keep` stored it there; the GIL is held (see `Spares`).
+            unsafe {
+                let object = (*self.objects.get())[last];
+                _Py_NewReference(object);
+                return Some(object);
+            }
+        }
+        None
+    }
+
+    /// Keeps a dead object's memory; false if there is enough of it already.
+    ///
+    /// # Safety
+    /// The object is exactly of this class, unreachable, untracked, never finalized, and all its fields are gone.
+    #[inline]
+    unsafe fn keep(&self, object: *mut ffi::PyObject) -> bool {
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let count = self.count.get();
+            if count < SPARES {
+                // SAFETY: the GIL is held, and `count` is in bounds.
+                unsafe { (*self.objects.get())[count] = object };
+                self.count.set(count + 1);
+                return true;
+            }
+        }
+        #[cfg(Py_GIL_DISABLED)]
+        let _ = object;
+        false
+    }
+}
+
+/// A new instance of exactly `T`'s class.
+#[inline]
+pub(crate) fn create<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
+    let object = create_untracked(py, fields)?;
+    track_new(object.as_borrowed());
+    Ok(object)
+}
+
+/// As `create`, but unknown to the collector until `track`. For objects that a queue holds which the collector sees, so
+/// that they cannot be garbage before they leave it.
+#[inline(always)]
+pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult<Bound<'_, PyAny>> {
+    let class = T::class();
+    // SAFETY: an allocated object's base fields are zero, and ours are written before anyone else can see it.
+    unsafe {
+        let object = match class.spares.revive() {
+            Some(object) => object,
+            None => allocate(class),
+        };
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        fields_ptr::<T>(object).write(fields);
+        Ok(Bound::from_owned_ptr(py, object))
+    }
+}
+
+/// Null, with an exception set, if there is no memory.
+#[inline(never)]
+fn allocate(class: &Class) -> *mut ffi::PyObject {
+    let type_object = class.type_ptr();
+    // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet. The other one
+    // does neither, and zeroes what lies before the object; a Python class with slots has nothing but those.
+    unsafe {
+        if class.plain_base.load(Relaxed) {
+            let object = ffi::PyObject_GC_New::<ffi::PyObject>(type_object);
+            if !object.is_null() {
+                let base_fields = class.offset.load(Relaxed) - size_of::<ffi::PyObject>();
+                object.add(1).cast::<u8>().write_bytes(0, base_fields);
+            }
+            return object;
+        }
+        let object = ffi::PyType_GenericAlloc(type_object, 0);
+        if !object.is_null() {
+            ffi::PyObject_GC_UnTrack(object.cast());
+        }
+        object
+    }
+}
+
+/// Shows a new object to the collector.
+#[inline(always)]
+pub(crate) fn track_new(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: it comes from `create_untracked`: of a GC type, its fields initialised, not tracked.
+    unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) }
+}
+
+/// Shows an object to the collector, if it is not yet.
+#[inline]
+pub(crate) fn track(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: every native class is a GC type, and its fields are initialised.
+    unsafe {
+        if ffi::PyObject_GC_IsTracked(object.as_ptr()) == 0 {
+            ffi::PyObject_GC_Track(object.as_ptr().cast());
+        }
+    }
+}
+
+/// Hides an object from the collector: its only holder shows what it refers to.
+pub(crate) fn untrack(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: every native class is a GC type; untracking twice is allowed.
+    unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
+}
+
+pub(crate) fn is_tracked(object: &Owned) -> bool {
+    // SAFETY: reads the GC header of a live object of a GC type.
+    unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 }
+}
+
+/// Shows everything that the object refers to.
+pub(crate) fn visit_referents(object: &Owned, visit: &mut dyn FnMut(&Owned)) {
+    unsafe extern "C" fn pass_on(object: *mut ffi::PyObject, argument: *mut c_void) -> c_int {
+        // SAFETY: `argument` is the closure below; an `Owned` is a pointer, and this one is not dropped.
+        unsafe {
+            let visit = &mut *argument.cast::<&mut dyn FnMut(&Owned)>();
+            visit(&*(&raw const object).cast::<Owned>());
+        }
+        0
+    }
+    let mut visit = visit;
+    // SAFETY: the object is live; its own `tp_traverse` calls `pass_on` with the closure that outlives it.
+    unsafe {
+        if let Some(traverse) = (*ffi::Py_TYPE(object.as_ptr())).tp_traverse {
+            traverse(object.as_ptr(), pass_on, (&raw mut visit).cast());
+        }
+    }
+}
+
+/// Does anyone but the caller, who owns this reference, hold the object?
+#[inline]
+pub(crate) fn is_shared(object: &Owned) -> bool {
+    // SAFETY: reads the count of a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 }
+}
+
+/// `tp_dealloc` of every native class.
+pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
+    let class = T::class();
+    // SAFETY: called once per object, when its count reached zero. A Python subclass has run the finalizer already and
+    // calls this through `subtype_dealloc`. Weak references go first, so that nothing that a field's end runs can reach
+    // the object.
+    unsafe {
+        let type_object = ffi::Py_TYPE(object);
+        let exact = type_object == class.type_ptr();
+        if T::FINALIZES
+            && exact
+            && (*fields_ptr::<T>(object)).wants_finalizer()
+            && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+        {
+            return;
+        }
+        ffi::PyObject_GC_UnTrack(object.cast());
+        clear_weak_references(object, type_object);
+        let base = class.base.load(Relaxed);
+        let plain_base = class.plain_base.load(Relaxed);
+        if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
+            std::ptr::drop_in_place(fields_ptr::<T>(object));
+            if !class.is_base_untouched(object)
+                && let Some(base_clear) = (*base).tp_clear
+            {
+                base_clear(object);
+            }
+            if !class.spares.keep(object) {
+                free(object, type_object);
+            }
+        } else if plain_base {
+            std::ptr::drop_in_place(fields_ptr::<T>(object));
+            free(object, type_object);
+        } else {
+            // The base's dealloc may look at the object again, so the fields are replaced; that of a heap type gives
+            // back the reference to the type, that of a static type leaves it to us.
+            let empty = T::empty().expect("classes with a native base are public");
+            drop(std::ptr::replace(fields_ptr::<T>(object), empty));
+            let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+            if let Some(base_dealloc) = (*base).tp_dealloc {
+                // As CPython's own `subtype_dealloc` does: a base that knows of the collector untracks once more.
+                ffi::PyObject_GC_Track(object.cast());
+                base_dealloc(object);
+            }
+            if !base_is_heap {
+                ffi::Py_DECREF(type_object.cast());
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `object` is dead, of this type, and holds a list of weak references where the type says so.
+#[inline]
+unsafe fn clear_weak_references(object: *mut ffi::PyObject, type_object: *mut ffi::PyTypeObject) {
+    // SAFETY: the caller's promise; a negative offset is a field before the object, as in CPython's own macro.
+    unsafe {
+        let offset = (*type_object).tp_weaklistoffset;
+        if offset != 0 && !(*object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>()).is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
+    }
+}
+
+/// # Safety
+/// `object` is dead, of this type, and all its fields are gone.
+#[inline]
+unsafe fn free(object: *mut ffi::PyObject, type_object: *mut ffi::PyTypeObject) {
+    // SAFETY: the caller's promise; an instance of a heap type holds a reference to it.
+    unsafe {
+        let free = (*type_object).tp_free.unwrap_or(ffi::PyObject_GC_Del);
+        free(object.cast());
+        ffi::Py_DECREF(type_object.cast());
+    }
+}
