@@ -2,6 +2,8 @@
 //!
 //! Small facts, as constants and functions; where a patch release changed behaviour, a test of the running interpreter.
 
+use std::ffi::CStr;
+
 use pyo3::exceptions::{PyDeprecationWarning, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 
@@ -29,6 +31,15 @@ pub(crate) const CREATE_TASK_PASSES_KEYWORDS: bool = cfg!(Py_3_14);
 
 /// `create_task(context=...)`: 3.11.
 pub(crate) const CREATE_TASK_HAS_CONTEXT: bool = cfg!(Py_3_11);
+
+/// What `Task(...)` takes: `context` since 3.11, `eager_start` since 3.12.
+pub(crate) const TASK_DOC: &CStr = if cfg!(Py_3_12) {
+    c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA future that drives a coroutine."
+} else if cfg!(Py_3_11) {
+    c"Task(coro, *, loop=None, name=None, context=None)\n--\n\nA future that drives a coroutine."
+} else {
+    c"Task(coro, *, loop=None, name=None)\n--\n\nA future that drives a coroutine."
+};
 
 /// The last `uncancel()` also takes a pending cancellation back: 3.13.
 pub(crate) const UNCANCEL_TAKES_BACK: bool = cfg!(Py_3_13);

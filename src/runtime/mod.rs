@@ -293,6 +293,15 @@ impl This<'_, '_, Runtime> {
         registry::set_current(&self.object(), Some(&task))
     }
 
+    /// A task's step may not begin in the middle of another's: asyncio's error.
+    pub(crate) fn check_no_task(&self, task: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+        let entered = self.core.open(self.py()).entered.as_ref().map(|entered| entered.clone_ref(self.py()));
+        let Some(entered) = entered else { return Ok(()) };
+        let (task, entered) = (task.repr()?, entered.bind(self.py()).repr()?);
+        let text = format!("Cannot enter into task {task} while another task {entered} is being executed.");
+        Err(Error::Runtime(text).into())
+    }
+
     /// Makes `current_task()` answer None.
     #[inline]
     pub(crate) fn leave_task(&self) -> PyResult<()> {

@@ -20,13 +20,7 @@ use crate::py::object::Owned;
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let base = names(py).task_class.bind(py).clone().cast_into()?;
-    let recipe = Recipe {
-        name: c"mioloop.Task",
-        doc: c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA future that drives a coroutine. Follows asyncio.Task.",
-        base: &base,
-        plain_base: false,
-        public: true,
-    };
+    let recipe = Recipe { name: c"mioloop.Task", doc: compat::TASK_DOC, base: &base, plain_base: false, public: true };
     let mut methods = future_methods::<Task>();
     methods.extend([
         Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nThrows CancelledError into the coroutine.", cancel),

@@ -69,8 +69,11 @@ fn step_as_callback<'py>(this: This<'_, 'py, Task>, thrown: Option<Bound<'py, Py
     let loop_ = this.as_future().loop_object()?;
     match Runtime::receive(loop_.as_borrowed()) {
         Some(runtime) => {
+            runtime.check_no_task(this.object())?;
             runtime.enter_task(this.object())?;
-            step(this, None, thrown, false)?;
+            let result = step(this, None, thrown, false);
+            runtime.leave_task()?;
+            result?;
         }
         None => {
             registry::enter(&loop_, &this.object())?;
