@@ -28,11 +28,12 @@ pub(crate) struct ThreadSafeHandle {
 struct Gate {
     /// The thread that runs the callback, or 0.
     runner: AtomicUsize,
-    /// How many threads wait.
-    waiting: AtomicUsize,
-    lock: Mutex<()>,
-    opened: Condvar,
 }
+
+/// Threads that wait at a gate, whichever it is: there are hardly ever any. Any thread.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static LOCK: Mutex<()> = Mutex::new(());
+static OPENED: Condvar = Condvar::new();
 
 static THREAD_SAFE_HANDLE: Class = Class::new();
 
@@ -60,13 +61,12 @@ pub(crate) fn work<'py>(
     loop_: This<'_, 'py, Runtime>,
     callback: Callback<'_, 'py>,
 ) -> PyResult<(Bound<'py, PyAny>, Ready)> {
-    let gate = Gate {
-        runner: AtomicUsize::new(0),
-        waiting: AtomicUsize::new(0),
-        lock: Mutex::new(()),
-        opened: Condvar::new(),
-    };
-    let handle = memory::create(loop_.py(), ThreadSafeHandle { handle: callback.into_handle(loop_)?, gate })?;
+    let gate = Gate { runner: AtomicUsize::new(0) };
+    let handle = memory::create_untracked(loop_.py(), ThreadSafeHandle { handle: callback.into_handle(loop_)?, gate })?;
+    // As with `handle::call_soon`: a running loop shows what it queues, any other keeps its handles tracked.
+    if !loop_.is_running() {
+        memory::track_new(handle.as_borrowed());
+    }
     let ready = Ready { object: Owned::new(handle.clone()), run };
     Ok((handle, ready))
 }
@@ -95,12 +95,12 @@ impl Gate {
             return;
         }
         py.detach(|| {
-            self.waiting.fetch_add(1, SeqCst);
-            let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            WAITING.fetch_add(1, SeqCst);
+            let mut guard = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
             while self.runner.load(SeqCst) != 0 {
-                guard = self.opened.wait(guard).unwrap_or_else(PoisonError::into_inner);
+                guard = OPENED.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }
-            self.waiting.fetch_sub(1, SeqCst);
+            WAITING.fetch_sub(1, SeqCst);
         });
     }
 }
@@ -113,10 +113,10 @@ struct Closed<'a> {
 impl Drop for Closed<'_> {
     fn drop(&mut self) {
         self.gate.runner.store(0, SeqCst);
-        if self.gate.waiting.load(SeqCst) != 0 {
+        if WAITING.load(SeqCst) != 0 {
             // Taken and let go, so that a waiter is either before its look at the runner or asleep.
-            drop(self.gate.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.gate.opened.notify_all();
+            drop(LOCK.lock().unwrap_or_else(PoisonError::into_inner));
+            OPENED.notify_all();
         }
     }
 }

@@ -34,6 +34,8 @@ UNBOUND = (
 SKIPPED: dict[str, str] = {
     "test_set_result_causes_invalid_state": UNBOUND,
     "test_set_exception_causes_invalid_state": UNBOUND,
+    "test_refleaks_in_task___init__": "a debug interpreter does not count the references that a "
+    "release wheel takes and gives; test_gc.py looks at allocated blocks instead",
 }
 # Pairings beside the one that users get: the long half of this file.
 SLOW = {"pytestmark": [pytest.mark.slow]}

@@ -247,14 +247,16 @@ impl Runtime {
     }
 
     pub(crate) fn visit(&self, mut visit: impl FnMut(&Owned)) {
-        self.shared.inbox.for_each(|ready| visit(&ready.object));
-        if let Some(core) = self.core.peek() {
-            for ready in &core.ready {
-                visit(&ready.object);
-                if !memory::is_tracked(&ready.object) && !memory::is_shared(&ready.object) {
-                    memory::visit_referents(&ready.object, &mut visit);
-                }
+        // What an untracked object refers to is shown as the queue's own: nobody else holds the object.
+        let mut visit_queued = |ready: &Ready| {
+            visit(&ready.object);
+            if !memory::is_tracked(&ready.object) && !memory::is_shared(&ready.object) {
+                memory::visit_referents(&ready.object, &mut visit);
             }
+        };
+        self.shared.inbox.for_each(&mut visit_queued);
+        if let Some(core) = self.core.peek() {
+            core.ready.iter().for_each(&mut visit_queued);
             core.timers.iter().for_each(|ready| visit(&ready.object));
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);
