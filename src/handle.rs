@@ -1,8 +1,8 @@
 //! `Handle`: what `call_soon` returns.
 //!
-//! Handles inherit from asyncio's Python classes, whose slots stay empty: callback, arguments and context are kept in
-//! native fields, and `_callback`, `_args`, ... are attributes computed from them, so that the inherited `__repr__`,
-//! comparisons and hash work unchanged. Made by `event_loop.rs`, `future.rs` and `readers.rs`; run by the cycle.
+//! Handles stand for asyncio's Python classes: `__class__` names them, and their methods are borrowed. Callback, arguments
+//! and context are kept in native fields, and `_callback`, `_args`, ... are attributes computed from them, so that the
+//! borrowed `__repr__`, comparisons and hash work unchanged. Made by `event_loop.rs`, `future.rs` and `readers.rs`; run by the cycle.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use pyo3::types::{PyBool, PyDict, PyTuple};
 
 use crate::py::call::{Arguments, copy_context, in_context};
 use crate::py::cell::LoopCell;
-use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
@@ -57,15 +57,13 @@ static HANDLE: Class = Class::new();
 
 /// Makes the class of plain handles.
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let base = names(py).handle_class.bind(py).clone().cast_into()?;
+    let model = names(py).handle_class.bind(py).clone().cast_into()?;
     let recipe = Recipe {
         name: c"mioloop.Handle",
         doc: c"A callback that call_soon queued.",
-        base: &base,
-        plain_base: true,
-        public: false,
+        ancestry: Ancestry::StandsFor(&model),
     };
-    Ok(class::define::<Handle>(&recipe, methods(), Slots::new())?.into_any())
+    Ok(class::define::<Handle>(py, &recipe, methods(), Slots::new())?.into_any())
 }
 
 /// The attributes of asyncio's own handles.
@@ -74,6 +72,7 @@ pub(crate) fn methods<T: AsHandle>() -> Vec<Method<T>> {
         Method::no_args(c"cancel", c"Cancels the callback. Follows asyncio.Handle.cancel.", cancel::<T>),
         Method::no_args(c"cancelled", c"True once cancelled.", cancelled::<T>),
         Method::no_args(c"get_context", c"The contextvars.Context of the callback.", context::<T>),
+        Method::get(c"__class__", asyncio_class::<T>),
         Method::get(c"_callback", callback::<T>),
         Method::get(c"_args", arguments::<T>),
         Method::get(c"_context", context::<T>),
@@ -94,6 +93,10 @@ pub(crate) fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 pub(crate) fn cancelled<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     let cancelled = this.handle().is_cancelled(this.py());
     Ok(PyBool::new(this.py(), cancelled).to_owned().into_any())
+}
+
+fn asyncio_class<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
+    T::asyncio_class(this.py())
 }
 
 fn callback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -123,11 +126,16 @@ fn source_traceback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 /// A class with a handle in it.
 pub(crate) trait AsHandle: Fields {
     fn handle(&self) -> &Handle;
+    /// The class of asyncio that this one stands for.
+    fn asyncio_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
     /// Called when the handle is about to run, cancelled or not.
     fn begin(&self, _py: Python<'_>) {}
 }
 
 impl AsHandle for Handle {
+    fn asyncio_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(names(py).handle_class.bind(py).clone())
+    }
     fn handle(&self) -> &Handle {
         self
     }

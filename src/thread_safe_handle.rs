@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use pyo3::prelude::*;
 
 use crate::handle::{self, AsHandle, Callback, Handle};
-use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::memory;
 use crate::py::method::{Method, Reply, Slots};
 use crate::py::names::names;
@@ -38,13 +38,11 @@ static OPENED: Condvar = Condvar::new();
 static THREAD_SAFE_HANDLE: Class = Class::new();
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let base = py.import("asyncio.events")?.getattr("_ThreadSafeHandle")?.cast_into()?;
+    let model = py.import("asyncio.events")?.getattr("_ThreadSafeHandle")?.cast_into()?;
     let recipe = Recipe {
         name: c"mioloop.ThreadSafeHandle",
         doc: c"A callback that call_soon_threadsafe queued.",
-        base: &base,
-        plain_base: true,
-        public: false,
+        ancestry: Ancestry::StandsFor(&model),
     };
     let mut methods = handle::methods::<ThreadSafeHandle>();
     methods.retain(|method| !method.is_named(c"cancel") && !method.is_named(c"cancelled"));
@@ -53,7 +51,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::no_args(c"cancelled", c"True once cancelled; waits as cancel does.", cancelled),
         Method::no_args(c"_run", c"Runs the callback now.", run_now),
     ]);
-    Ok(class::define::<ThreadSafeHandle>(&recipe, methods, Slots::new())?.into_any())
+    Ok(class::define::<ThreadSafeHandle>(py, &recipe, methods, Slots::new())?.into_any())
 }
 
 /// A handle and the unit of work that runs it.
@@ -142,6 +140,9 @@ fn run_now<'py>(this: This<'_, 'py, ThreadSafeHandle>) -> Reply<'py> {
 }
 
 impl AsHandle for ThreadSafeHandle {
+    fn asyncio_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        py.import("asyncio.events")?.getattr("_ThreadSafeHandle")
+    }
     fn handle(&self) -> &Handle {
         &self.handle
     }

@@ -10,7 +10,7 @@ use pyo3::types::{PyBool, PyFloat};
 
 use crate::handle::{self, AsHandle, Callback, Handle};
 use crate::py::cell::LoopCell;
-use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::names;
@@ -40,13 +40,11 @@ pub(crate) struct When {
 static TIMER_HANDLE: Class = Class::new();
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let base = names(py).timer_handle_class.bind(py).clone().cast_into()?;
+    let model = names(py).timer_handle_class.bind(py).clone().cast_into()?;
     let recipe = Recipe {
         name: c"mioloop.TimerHandle",
         doc: c"A callback that waits for its time.",
-        base: &base,
-        plain_base: true,
-        public: false,
+        ancestry: Ancestry::StandsFor(&model),
     };
     let mut methods = handle::methods::<TimerHandle>();
     methods.retain(|method| !method.is_named(c"cancel"));
@@ -56,7 +54,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::get(c"_when", when),
         Method::get(c"_scheduled", scheduled),
     ]);
-    Ok(class::define::<TimerHandle>(&recipe, methods, Slots::new())?.into_any())
+    Ok(class::define::<TimerHandle>(py, &recipe, methods, Slots::new())?.into_any())
 }
 
 /// Queues a callback for a time, as `call_at` does.
@@ -105,6 +103,9 @@ fn scheduled<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
 }
 
 impl AsHandle for TimerHandle {
+    fn asyncio_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(names(py).timer_handle_class.bind(py).clone())
+    }
     fn handle(&self) -> &Handle {
         &self.handle
     }

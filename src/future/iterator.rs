@@ -11,7 +11,7 @@ use super::FutureLike;
 use super::methods::next;
 use crate::py::awaiting::{Next, stop_iteration_error};
 use crate::py::cell::LoopCell;
-use crate::py::class::{self, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::compat;
 use crate::py::memory;
 use crate::py::method::{Args, Method, Reply, Slots};
@@ -28,20 +28,13 @@ pub(crate) struct FutureIter {
 static FUTURE_ITER: Class = Class::new();
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
-    let base = py.get_type::<PyAny>();
-    let recipe = Recipe {
-        name: c"mioloop.FutureIter",
-        doc: c"An await in progress.",
-        base: &base,
-        plain_base: true,
-        public: false,
-    };
+    let recipe = Recipe { name: c"mioloop.FutureIter", doc: c"An await in progress.", ancestry: Ancestry::Alone };
     let methods = vec![
         Method::one_arg(c"send", c"Continues; the value is ignored.", send).always(),
         Method::fast(c"throw", c"Raises here.", throw).always(),
         Method::no_args(c"close", c"Ends.", close).always(),
     ];
-    class::define::<FutureIter>(&recipe, methods, Slots::new().iterator(advance)).map(|_| ())
+    class::define::<FutureIter>(py, &recipe, methods, Slots::new().iterator(advance)).map(|_| ())
 }
 
 /// `__await__` and `__iter__`.

@@ -10,7 +10,7 @@ use super::iterator::iterate;
 use super::{AnyFuture, Callback, Future, FutureLike, Outcome, Status};
 use crate::py::awaiting::Next;
 use crate::py::call::copy_context;
-use crate::py::class::{self, Recipe, This};
+use crate::py::class::{self, Ancestry, Recipe, This};
 use crate::py::compat;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply, Slots};
@@ -24,9 +24,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let recipe = Recipe {
         name: c"mioloop.Future",
         doc: c"Future(*, loop=None)\n--\n\nA result that is not there yet. Follows asyncio.Future.",
-        base: &base,
-        plain_base: false,
-        public: true,
+        ancestry: Ancestry::Inherits(&base),
     };
     let mut methods = methods::<Future>();
     methods.extend([
@@ -35,7 +33,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future.", cancel),
     ]);
     let slots = Slots::new().init(init).repr(repr::<Future>).awaitable(next::<Future>, iterate::<Future>);
-    Ok(class::define::<Future>(&recipe, methods, slots)?.into_any())
+    Ok(class::define::<Future>(py, &recipe, methods, slots)?.into_any())
 }
 
 /// What futures and tasks have in common.

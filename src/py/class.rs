@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Orderin
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyFunction, PyMappingProxy, PyString, PyType};
 
 use super::compat;
 use super::memory::{Spares, dealloc};
@@ -212,36 +212,55 @@ impl Visit<'_> {
 pub(crate) struct Recipe<'a, 'py> {
     pub(crate) name: &'static CStr,
     pub(crate) doc: &'static CStr,
-    pub(crate) base: &'a Bound<'py, PyType>,
-    /// `base` is `object` or a class written in Python.
-    pub(crate) plain_base: bool,
-    /// Python code may subclass and instantiate it.
-    pub(crate) public: bool,
+    pub(crate) ancestry: Ancestry<'a, 'py>,
+}
+
+/// How a class is related to asyncio's.
+#[derive(Clone, Copy)]
+pub(crate) enum Ancestry<'a, 'py> {
+    /// Inherits from a C class; Python code may subclass and instantiate it.
+    Inherits(&'a Bound<'py, PyType>),
+    /// Answers to `__class__` with this Python class, so that its instances are instances of it, and has its Python
+    /// methods; but inherits from `object`: nine empty slots would make every instance half as large again.
+    StandsFor(&'a Bound<'py, PyType>),
+    /// Has nothing to do with asyncio's classes.
+    Alone,
 }
 
 /// Makes the type object. Called once per class, at import.
 pub(crate) fn define<'py, T: Fields>(
+    py: Python<'py>,
     recipe: &Recipe<'_, 'py>,
     methods: Vec<Method<T>>,
     slots: Slots<T>,
 ) -> PyResult<Bound<'py, PyType>> {
-    const { assert!(align_of::<T>() <= 16) };
-    let py = recipe.base.py();
+    const { assert!(align_of::<T>() <= align_of::<usize>()) };
     let class = T::class();
     if !class.type_ptr().is_null() {
         return Ok(class.type_object(py));
     }
-    let base = recipe.base.as_type_ptr();
+    let object = py.get_type::<PyAny>();
+    let (base, model) = match recipe.ancestry {
+        Ancestry::Inherits(base) => (base, Some(base)),
+        Ancestry::StandsFor(model) => (&object, Some(model)),
+        Ancestry::Alone => (&object, None),
+    };
+    let inherits = matches!(recipe.ancestry, Ancestry::Inherits(_));
+    let base = base.as_type_ptr();
     // SAFETY: `base` is a live type object.
-    let offset = unsafe { (*base).tp_basicsize }.cast_unsigned().next_multiple_of(align_of::<T>());
+    let (base_size, base_is_heap) =
+        unsafe { ((*base).tp_basicsize.cast_unsigned(), (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0) };
+    // Behind `object` comes a list of weak references; asyncio's C classes have their own.
+    let offset = if inherits { base_size.next_multiple_of(align_of::<T>()) } else { base_size + size_of::<usize>() };
     class.base.store(base, Relaxed);
     class.offset.store(offset, Relaxed);
-    class.plain_base.store(recipe.plain_base, Relaxed);
-    // SAFETY: as above.
-    let base_is_heap = unsafe { (*base).tp_flags } & ffi::Py_TPFLAGS_HEAPTYPE != 0;
-    class.base_visits_type.store(!recipe.plain_base && base_is_heap, Relaxed);
+    class.plain_base.store(!inherits, Relaxed);
+    class.base_visits_type.store(inherits && base_is_heap, Relaxed);
 
-    let mut slots = slots.into_raw(methods, recipe.base);
+    let mut slots = slots.into_raw(methods, model);
+    if !inherits {
+        slots.push(raw_slot(ffi::Py_tp_members, weak_references_member(base_size)));
+    }
     slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
     slots.push(raw_slot(ffi::Py_tp_traverse, traverse::<T> as ffi::traverseproc as *mut c_void));
     slots.push(raw_slot(ffi::Py_tp_clear, clear::<T> as ffi::inquiry as *mut c_void));
@@ -250,7 +269,7 @@ pub(crate) fn define<'py, T: Fields>(
         slots.push(raw_slot(ffi::Py_tp_finalize, finalize::<T> as ffi::destructor as *mut c_void));
     }
     let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
-    if recipe.public {
+    if inherits {
         flags |= ffi::Py_TPFLAGS_BASETYPE;
         slots.push(raw_slot(ffi::Py_tp_new, new::<T> as ffi::newfunc as *mut c_void));
     } else {
@@ -273,10 +292,40 @@ pub(crate) fn define<'py, T: Fields>(
     class.type_object.store(made.as_type_ptr(), Relaxed);
     std::mem::forget(made.clone());
     // From 3.14 on the base has another field that is set: who awaits the future.
-    if T::REUSABLE && !recipe.plain_base && !compat::HAS_TASK_LIST {
+    if T::REUSABLE && inherits && !compat::HAS_TASK_LIST {
         class.dict_offset.store(find_dict(&made)?, Relaxed);
     }
+    if let Ancestry::StandsFor(model) = recipe.ancestry {
+        borrow_methods(&made, model)?;
+    }
     Ok(made)
+}
+
+/// Gives a class the Python methods of the one it stands for, unless it has its own.
+fn borrow_methods(class: &Bound<'_, PyType>, model: &Bound<'_, PyType>) -> PyResult<()> {
+    for ancestor in model.mro() {
+        for item in ancestor.getattr("__dict__")?.cast_into::<PyMappingProxy>()?.items()? {
+            let (name, value): (Bound<'_, PyString>, Bound<'_, PyAny>) = item.extract()?;
+            let is_method = value.is_instance_of::<PyFunction>() && name != "__init__";
+            if is_method && !class.getattr("__dict__")?.contains(&name)? {
+                class.setattr(name, value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A member table that tells Python where the list of weak references is.
+fn weak_references_member(offset: usize) -> *mut c_void {
+    let member = ffi::PyMemberDef {
+        name: c"__weaklistoffset__".as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset.cast_signed(),
+        flags: ffi::Py_READONLY,
+        doc: std::ptr::null(),
+    };
+    // Lives as long as the type: for ever.
+    Box::leak(Box::new([member, ffi::PyMemberDef::default()])).as_mut_ptr().cast()
 }
 
 /// Where instances keep their dict: CPython has moved it three times, so an attribute is set to see which word changes.

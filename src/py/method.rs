@@ -405,14 +405,18 @@ impl<T: Fields> Slots<T> {
         self
     }
 
-    /// The raw slots with the method tables, which live as long as the process. Names that the base class does not have
+    /// The raw slots with the method tables, which live as long as the process. Names that asyncio's class does not have
     /// are left out: the interpreter's asyncio knows no such method. `Method::always` marks what is ours alone.
-    pub(super) fn into_raw(mut self, methods: Vec<Method<T>>, base: &Bound<'_, PyType>) -> Vec<ffi::PyType_Slot> {
+    pub(super) fn into_raw(
+        mut self,
+        methods: Vec<Method<T>>,
+        model: Option<&Bound<'_, PyType>>,
+    ) -> Vec<ffi::PyType_Slot> {
         let mut calls = Vec::new();
         let mut attributes = Vec::new();
         for method in methods {
             let name = method.name().to_str().expect("method names are ASCII");
-            if !method.always && !base.hasattr(name).unwrap_or(true) {
+            if !method.always && model.is_some_and(|model| !model.hasattr(name).unwrap_or(true)) {
                 continue;
             }
             match method.entry {

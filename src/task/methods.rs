@@ -10,7 +10,7 @@ use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use super::{Name, Options, Task, step};
 use crate::future::iterator::iterate;
 use crate::future::methods::{cancel_argument, deletable, methods as future_methods, next, repr};
-use crate::py::class::{self, Recipe, This};
+use crate::py::class::{self, Ancestry, Recipe, This};
 use crate::py::compat;
 use crate::py::errors::Error;
 use crate::py::introspection;
@@ -20,7 +20,7 @@ use crate::py::object::Owned;
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let base = names(py).task_class.bind(py).clone().cast_into()?;
-    let recipe = Recipe { name: c"mioloop.Task", doc: compat::TASK_DOC, base: &base, plain_base: false, public: true };
+    let recipe = Recipe { name: c"mioloop.Task", doc: compat::TASK_DOC, ancestry: Ancestry::Inherits(&base) };
     let mut methods = future_methods::<Task>();
     methods.extend([
         Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nThrows CancelledError into the coroutine.", cancel),
@@ -51,7 +51,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Method::get_set(c"_log_destroy_pending", log_destroy_pending, set_log_destroy_pending),
     ]);
     let slots = Slots::new().init(init).repr(repr::<Task>).awaitable(next::<Task>, iterate::<Task>);
-    Ok(class::define::<Task>(&recipe, methods, slots)?.into_any())
+    Ok(class::define::<Task>(py, &recipe, methods, slots)?.into_any())
 }
 
 fn init<'py>(
