@@ -28,8 +28,8 @@ pub(crate) struct Class {
     pub(super) offset: AtomicUsize,
     /// The base is `object` or written in Python: it has no `tp_dealloc`, `tp_traverse` or `tp_clear` to call.
     pub(super) plain_base: AtomicBool,
-    /// The base's `tp_traverse` shows the type.
-    base_visits_type: AtomicBool,
+    /// The base is a heap type in C: its `tp_traverse` shows the type, its `tp_dealloc` gives back the reference to it.
+    pub(super) heap_base: AtomicBool,
     /// Byte offset of the instance dict, the only field of the base that Python code may set; 0 if not known.
     dict_offset: AtomicIsize,
     pub(super) spares: Spares,
@@ -42,7 +42,7 @@ impl Class {
             base: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
             plain_base: AtomicBool::new(false),
-            base_visits_type: AtomicBool::new(false),
+            heap_base: AtomicBool::new(false),
             dict_offset: AtomicIsize::new(0),
             spares: Spares::new(),
         }
@@ -249,13 +249,13 @@ pub(crate) fn define<'py, T: Fields>(
     let base = base.as_type_ptr();
     // SAFETY: `base` is a live type object.
     let (base_size, base_is_heap) =
-        unsafe { ((*base).tp_basicsize.cast_unsigned(), (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0) };
+        unsafe { ((*base).tp_basicsize.cast_unsigned(), ffi::PyType_GetFlags(base) & ffi::Py_TPFLAGS_HEAPTYPE != 0) };
     // Behind `object` comes a list of weak references; asyncio's C classes have their own.
     let offset = if inherits { base_size.next_multiple_of(align_of::<T>()) } else { base_size + size_of::<usize>() };
     class.base.store(base, Relaxed);
     class.offset.store(offset, Relaxed);
     class.plain_base.store(!inherits, Relaxed);
-    class.base_visits_type.store(inherits && base_is_heap, Relaxed);
+    class.heap_base.store(inherits && base_is_heap, Relaxed);
 
     let mut slots = slots.into_raw(methods, model);
     if !inherits {
@@ -394,7 +394,7 @@ unsafe extern "C" fn traverse<T: Fields>(
     // SAFETY: the collector passes an instance and its own visitor; nothing here touches a reference count.
     unsafe {
         let untouched = class.is_base_untouched(object);
-        if untouched || !class.base_visits_type.load(Relaxed) {
+        if untouched || !class.heap_base.load(Relaxed) {
             let code = visit(ffi::Py_TYPE(object).cast(), argument);
             if code != 0 {
                 return code;

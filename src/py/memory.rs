@@ -228,13 +228,12 @@ pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
             // back the reference to the type, that of a static type leaves it to us.
             let empty = T::empty().expect("classes with a native base are public");
             drop(std::ptr::replace(fields_ptr::<T>(object), empty));
-            let base_is_heap = (*base).tp_flags & ffi::Py_TPFLAGS_HEAPTYPE != 0;
             if let Some(base_dealloc) = (*base).tp_dealloc {
                 // As CPython's own `subtype_dealloc` does: a base that knows of the collector untracks once more.
                 ffi::PyObject_GC_Track(object.cast());
                 base_dealloc(object);
             }
-            if !base_is_heap {
+            if !class.heap_base.load(Relaxed) {
                 ffi::Py_DECREF(type_object.cast());
             }
         }
