@@ -106,13 +106,11 @@ fn call_soon<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
 fn call_soon_threadsafe<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     loop_.check_closed()?;
     let callback = callback(loop_, args, "call_soon_threadsafe", &["callback"], "call_soon_threadsafe")?;
-    let (handle, work) = if compat::HAS_THREAD_SAFE_HANDLE {
-        thread_safe_handle::work(loop_, callback)?
+    if compat::HAS_THREAD_SAFE_HANDLE {
+        thread_safe_handle::call_soon_threadsafe(loop_, callback)
     } else {
-        handle::work(loop_, callback)?
-    };
-    loop_.enqueue(loop_.py(), work);
-    Ok(handle)
+        handle::call_soon(loop_, callback)
+    }
 }
 
 fn call_later<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {

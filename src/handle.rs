@@ -17,7 +17,7 @@ use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
-use crate::runtime::ready::{Failure, Ready, Report};
+use crate::runtime::ready::{Failure, Ready, Report, Run};
 
 /// A callback to run once. Loop thread only, except `cancel`.
 pub(crate) struct Handle {
@@ -175,7 +175,7 @@ impl Callback<'_, '_> {
     }
 }
 
-/// A handle and the unit of work that runs it, for any owner.
+/// A handle and the unit of work that runs it, for an owner that the collector sees.
 pub(crate) fn work<'py>(
     loop_: This<'_, 'py, Runtime>,
     callback: Callback<'_, 'py>,
@@ -185,16 +185,21 @@ pub(crate) fn work<'py>(
     Ok((handle, ready))
 }
 
-/// Queues a callback, as `call_soon` does.
+/// Queues a callback; the caller has checked that the loop takes it.
+#[inline(always)]
+pub(crate) fn call_soon<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
+    queue(loop_, callback.into_handle(loop_)?, run::<Handle>)
+}
+
+/// Makes a handle and queues it.
 ///
 /// The collector does not see the handle while it waits in the queue: the loop shows what it refers to as its own. That is
 /// true only while nobody else holds the handle, or the loop runs and so is no garbage; the others are tracked.
 #[inline(always)]
-pub(crate) fn call_soon<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
-    loop_.check_call()?;
+pub(crate) fn queue<'py, T: AsHandle>(loop_: This<'_, 'py, Runtime>, fields: T, run: Run) -> Reply<'py> {
     let py = loop_.py();
-    let handle = memory::create_untracked(py, callback.into_handle(loop_)?)?;
-    let work = Ready { object: Owned::new(handle.clone()), run: run::<Handle> };
+    let handle = memory::create_untracked(py, fields)?;
+    let work = Ready { object: Owned::new(handle.clone()), run };
     if loop_.is_running() {
         loop_.enqueue(py, work);
     } else {

@@ -16,7 +16,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::thread::thread_tag;
 use crate::runtime::Runtime;
-use crate::runtime::ready::{Failure, Ready};
+use crate::runtime::ready::Failure;
 
 /// A callback that another thread may cancel.
 pub(crate) struct ThreadSafeHandle {
@@ -54,19 +54,10 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(class::define::<ThreadSafeHandle>(py, &recipe, methods, Slots::new())?.into_any())
 }
 
-/// A handle and the unit of work that runs it.
-pub(crate) fn work<'py>(
-    loop_: This<'_, 'py, Runtime>,
-    callback: Callback<'_, 'py>,
-) -> PyResult<(Bound<'py, PyAny>, Ready)> {
+/// Queues a callback from any thread.
+pub(crate) fn call_soon_threadsafe<'py>(loop_: This<'_, 'py, Runtime>, callback: Callback<'_, 'py>) -> Reply<'py> {
     let gate = Gate { runner: AtomicUsize::new(0) };
-    let handle = memory::create_untracked(loop_.py(), ThreadSafeHandle { handle: callback.into_handle(loop_)?, gate })?;
-    // As with `handle::call_soon`: a running loop shows what it queues, any other keeps its handles tracked.
-    if !loop_.is_running() {
-        memory::track_new(handle.as_borrowed());
-    }
-    let ready = Ready { object: Owned::new(handle.clone()), run };
-    Ok((handle, ready))
+    handle::queue(loop_, ThreadSafeHandle { handle: callback.into_handle(loop_)?, gate }, run)
 }
 
 fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {

@@ -88,6 +88,7 @@ impl<'py> AnyFuture<'_, 'py> {
                     arguments: Arguments::One(Owned::of(self.object)),
                     context: Some(context.borrow(py)),
                 };
+                runtime.check_call()?;
                 handle::call_soon(runtime, callback).map(|_| ())
             }
             (Callback::Call { function, context }, _) => {
