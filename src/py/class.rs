@@ -394,8 +394,11 @@ unsafe extern "C" fn traverse<T: Fields>(
     // SAFETY: the collector passes an instance and its own visitor; nothing here touches a reference count.
     unsafe {
         let untouched = class.is_base_untouched(object);
-        if untouched || !class.heap_base.load(Relaxed) {
-            let code = visit(ffi::Py_TYPE(object).cast(), argument);
+        let type_object = ffi::Py_TYPE(object);
+        // Our own classes live for ever, so nobody needs to see that their instances refer to them; a Python subclass may
+        // go, and leaves it to us to show it, unless the base's `tp_traverse` does.
+        if type_object != class.type_ptr() && (untouched || !class.heap_base.load(Relaxed)) {
+            let code = visit(type_object.cast(), argument);
             if code != 0 {
                 return code;
             }
