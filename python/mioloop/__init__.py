@@ -10,18 +10,20 @@ never warns: the policy, deprecated by asyncio since 3.14, is loaded when it is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
 from . import _compat
 from ._loop import Loop
 from ._native import Future, Task
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Coroutine
+    from typing import Any, TypeVar
 
     from ._coroutine import provide_asyncio_coroutine
     from ._policy import EventLoopPolicy
+
+    _T = TypeVar("_T")
 
 __all__ = [
     "Future",
@@ -37,8 +39,6 @@ if _compat.HAS_POLICIES:
     __all__ += ["EventLoopPolicy"]
 
 __version__ = "0.1.0"
-
-_T = TypeVar("_T")
 
 
 def new_event_loop() -> Loop:

@@ -13,10 +13,11 @@ import inspect
 import sys
 from asyncio import coroutines, events, runners
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from typing import Any, Final
 
     from ._policy import EventLoopPolicy
 

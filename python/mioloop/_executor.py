@@ -13,12 +13,13 @@ import contextlib
 import threading
 import warnings
 from asyncio import coroutines
-from typing import TYPE_CHECKING, TypeVar
 
 from . import _compat
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
     from typing_extensions import TypeVarTuple, Unpack
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     _Ts = TypeVarTuple("_Ts")
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 
 def run_in_executor(

@@ -12,16 +12,17 @@ import sys
 import warnings
 from asyncio import constants, events
 from asyncio.log import logger
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _native, _signals
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Generator
+    from typing import Any, TypeVar
 
     from ._loop import Loop
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 
 def run_forever(loop: Loop) -> None:

@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _compat, _executor, _lifecycle, _native, _report, _signals
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from concurrent.futures import Executor, ThreadPoolExecutor
+    from typing import Any, TypeVar
 
     from typing_extensions import Self, TypeVarTuple, Unpack
 
     _Ts = TypeVarTuple("_Ts")
     _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 # Native, inherited, with asyncio's signatures (see _native.pyi):
 #   scheduling  call_soon, call_soon_threadsafe, call_later, call_at, time

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
 
 from . import _compat
 from ._loop import Loop
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from typing import Any
 
 _Base: Any = _compat.policy_base()
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import traceback
 from asyncio import base_events
-from typing import TYPE_CHECKING, Any
 
 from . import _compat
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     import logging
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+    from typing import Any
 
     from ._loop import Loop
 

@@ -17,10 +17,10 @@ import threading
 import warnings
 from asyncio import coroutines
 from asyncio.log import logger
-from typing import TYPE_CHECKING
 
 from . import _compat
 
+TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
