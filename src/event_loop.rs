@@ -224,7 +224,8 @@ impl Runtime {
         Runtime::know_class(cls);
         let own = cls.py().get_type::<Runtime>();
         let is_own = |name: &str| -> PyResult<bool> { Ok(cls.getattr(name)?.is(&own.getattr(name)?)) };
-        let runtime = Runtime::new(native_tasks, is_own("call_soon")?).map_err(Error::Io)?;
+        let runtime = Runtime::new(native_tasks).map_err(Error::Io)?;
+        runtime.set_own_call_soon(!is_own("call_soon")?);
         runtime.set_own_clock(!is_own("time")?);
         Ok(runtime)
     }
@@ -280,6 +281,17 @@ impl Runtime {
     #[setter(_own_clock)]
     fn py_set_own_clock(&self, on: bool) {
         self.set_own_clock(on);
+    }
+
+    /// True while `call_soon` is replaced: then native tasks and futures go through it, as asyncio's do.
+    #[getter]
+    fn _own_call_soon(&self) -> bool {
+        !self.is_direct()
+    }
+
+    #[setter(_own_call_soon)]
+    fn py_set_own_call_soon(&self, on: bool) {
+        self.set_own_call_soon(on);
     }
 
     /// Debug mode: the handle or task that runs now.

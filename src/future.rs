@@ -23,7 +23,7 @@ use crate::py::names::{self, names};
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
 pub(crate) use callbacks::{Awaited, call_soon};
-pub(crate) use state::{Callback, FutureState, LoopLink, Status};
+pub(crate) use state::{Callback, FutureState, Status};
 
 /// A native class that behaves as a future.
 pub(crate) trait FutureLike: Fields {
@@ -127,14 +127,14 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
             None => compat::default_loop(py)?,
         };
         let mut fresh = FutureState::new();
-        let (direct, debug) = match Runtime::receive(loop_.as_borrowed()) {
-            Some(runtime) => (runtime.direct, runtime.is_debug()),
-            None => (false, loop_.call_method0(&names(py).get_debug)?.is_truthy()?),
+        let debug = match Runtime::receive(loop_.as_borrowed()) {
+            Some(runtime) => runtime.is_debug(),
+            None => loop_.call_method0(&names(py).get_debug)?.is_truthy()?,
         };
         if debug {
             fresh.more().source_traceback = Some(Owned::new(names::extract_stack(py)?));
         }
-        fresh.loop_ = Some(LoopLink { object: Owned::new(loop_), direct });
+        fresh.loop_ = Some(Owned::new(loop_));
         let mut state = self.state.open(py);
         if compat::INIT_ONCE && state.loop_.is_some() {
             let class = self.object.get_type().fully_qualified_name()?;
@@ -155,7 +155,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     pub(crate) fn loop_object(self) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
         let state = self.state.open(py);
-        let link = state.loop_.as_ref().map(|link| link.object.clone_ref(py));
+        let link = state.loop_.as_ref().map(|loop_| loop_.clone_ref(py));
         drop(state);
         link.map(|object| object.into_bound(py)).ok_or_else(|| Error::Uninitialized("Future").into())
     }
@@ -186,12 +186,12 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         // The usual future: one task waits for it, or nobody.
         match (state.first.take(), &state.loop_) {
             (None, _) => Ok(()),
-            (Some(Callback::Wake(work)), Some(link)) => {
-                let loop_ = link.object.clone_ref(py);
+            (Some(Callback::Wake(work)), Some(loop_)) => {
+                let loop_ = loop_.clone_ref(py);
                 drop(state);
                 match Runtime::receive(loop_.borrow(py)) {
-                    Some(runtime) => Ok(runtime.schedule(py, work)?),
-                    None => Err(Error::Uninitialized("Future").into()),
+                    Some(runtime) if runtime.is_direct() => Ok(runtime.schedule(py, work)?),
+                    _ => self.schedule(Callback::Wake(work)),
                 }
             }
             (Some(callback), _) => {
@@ -279,13 +279,6 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
                 Ok(Outcome::Value(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py))))
             }
         }
-    }
-
-    /// Is `loop_` this future's loop, and may its runtime be used without asking Python?
-    #[inline(always)]
-    pub(crate) fn is_direct_on(self, loop_: Borrowed<'_, 'py, PyAny>) -> bool {
-        let state = self.state.open(self.py());
-        state.loop_.as_ref().is_some_and(|link| link.direct && link.object.as_ptr() == loop_.as_ptr())
     }
 
     /// What to throw into a task that awaited this future; None if it has a result.

@@ -255,7 +255,7 @@ impl<'py> This<'_, 'py, Task> {
         let py = self.py();
         let loop_ = self.as_future().loop_object()?;
         match Runtime::receive(loop_.as_borrowed()) {
-            Some(runtime) if runtime.direct => {
+            Some(runtime) if runtime.is_direct() => {
                 Ok(runtime.schedule(py, Ready { object: self.owned(), run: step::run })?)
             }
             _ => {

@@ -84,15 +84,19 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
         self.set_debug(_compat.is_debug_mode())
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Let a test suite put a clock of its own in the place of `time`."""
+        """Let a test suite put a clock or a `call_soon` of its own in the place of ours."""
         super().__setattr__(name, value)
         if name == "time":
             self._own_clock = True
+        elif name == "call_soon":
+            self._own_call_soon = True
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         if name == "time":
             self._own_clock = type(self).time is not _native.Loop.time
+        elif name == "call_soon":
+            self._own_call_soon = type(self).call_soon is not _native.Loop.call_soon
 
     def __repr__(self) -> str:
         return (

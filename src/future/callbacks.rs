@@ -40,7 +40,7 @@ impl<'py> AnyFuture<'_, 'py> {
     pub(crate) fn await_by(self, loop_: Borrowed<'_, 'py, PyAny>, wake: Callback) -> PyResult<Awaited> {
         let mut state = self.state.open(self.py());
         let refused = match &state.loop_ {
-            Some(link) if link.object.as_ptr() != loop_.as_ptr() => Some(Awaited::OtherLoop),
+            Some(own) if own.as_ptr() != loop_.as_ptr() => Some(Awaited::OtherLoop),
             _ if !state.blocking => Some(Awaited::NotBlocking),
             _ => None,
         };
@@ -72,17 +72,22 @@ impl<'py> AnyFuture<'_, 'py> {
     pub(super) fn schedule(self, callback: Callback) -> PyResult<()> {
         let py = self.py();
         let state = self.state.open(py);
-        let Some(link) = &state.loop_ else {
+        let Some(loop_) = &state.loop_ else {
             drop(state);
             return Err(Error::Uninitialized("Future").into());
         };
-        let (loop_, direct) = (link.object.clone_ref(py), link.direct);
+        let loop_ = loop_.clone_ref(py);
         drop(state);
         let loop_ = loop_.bind(py);
         match (callback, Runtime::receive(loop_.as_borrowed())) {
-            (Callback::Wake(work), Some(runtime)) => Ok(runtime.schedule(py, work)?),
-            (Callback::Wake(_), None) => Err(Error::Uninitialized("Future").into()),
-            (Callback::Call { function, context }, Some(runtime)) if direct => {
+            (Callback::Wake(work), Some(runtime)) if runtime.is_direct() => Ok(runtime.schedule(py, work)?),
+            // The loop's `call_soon` was replaced while the task waited.
+            (Callback::Wake(work), _) => {
+                let task = work.object.bind(py);
+                let (wakeup, context) = (task.getattr(&names(py).wakeup)?, task.getattr(&names(py).task_context)?);
+                call_soon(loop_, &wakeup, Some(self.object), &context)
+            }
+            (Callback::Call { function, context }, Some(runtime)) if runtime.is_direct() => {
                 let callback = handle::Callback {
                     function: function.borrow(py),
                     arguments: Arguments::One(Owned::of(self.object)),

@@ -20,7 +20,7 @@ pub(crate) enum Status {
 /// Loop thread only, like every future of asyncio.
 pub(crate) struct FutureState {
     /// None until `__init__` ran.
-    pub(super) loop_: Option<LoopLink>,
+    pub(super) loop_: Option<Owned>,
     pub(crate) status: Status,
     /// `_asyncio_future_blocking`: yielded by an `await`, not yet seen by a task.
     pub(crate) blocking: bool,
@@ -43,13 +43,6 @@ pub(crate) struct More {
     /// The CancelledError that ended a task: handed out to the first who asks.
     pub(crate) cancelled_error: Option<Owned>,
     pub(super) source_traceback: Option<Owned>,
-}
-
-/// A future's loop.
-pub(crate) struct LoopLink {
-    pub(super) object: Owned,
-    /// One of ours, and no subclass has a say in `call_soon`.
-    pub(super) direct: bool,
 }
 
 /// What to do when a future is done.
@@ -80,7 +73,7 @@ impl FutureState {
     #[inline(always)]
     pub(crate) fn on(loop_: This<'_, '_, Runtime>) -> PyResult<Self> {
         let mut state = FutureState::new();
-        state.loop_ = Some(LoopLink { object: loop_.owned(), direct: loop_.direct });
+        state.loop_ = Some(loop_.owned());
         if loop_.is_debug() {
             state.more().source_traceback = Some(Owned::new(names::extract_stack(loop_.py())?));
         }
@@ -112,9 +105,7 @@ impl FutureState {
     }
 
     pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
-        if let Some(link) = &self.loop_ {
-            visit.object(&link.object)?;
-        }
+        visit.option(&self.loop_)?;
         visit.option(&self.result)?;
         self.callbacks().try_for_each(|callback| match callback {
             Callback::Wake(work) => visit.object(&work.object),
@@ -132,7 +123,7 @@ impl FutureState {
     }
 
     pub(crate) fn take_references(&mut self) -> Vec<Owned> {
-        let mut taken: Vec<Owned> = self.loop_.take().map(|link| link.object).into_iter().collect();
+        let mut taken: Vec<Owned> = self.loop_.take().into_iter().collect();
         taken.extend(self.result.take());
         let mut callbacks: Vec<Callback> = self.first.take().into_iter().collect();
         if let Some(more) = self.more.take() {

@@ -36,6 +36,8 @@ const CLOSED: u8 = 1;
 const DEBUG: u8 = 2;
 /// `time` is replaced: the loop lives by that clock.
 const OWN_CLOCK: u8 = 4;
+/// `call_soon` is replaced: tasks and futures must ask Python for it.
+const OWN_CALL_SOON: u8 = 8;
 
 /// One event loop. The Python class is `mioloop._native.Loop`.
 #[pyclass(name = "Loop", module = "mioloop._native", subclass, weakref, frozen)]
@@ -45,8 +47,6 @@ pub(crate) struct Runtime {
     pub(crate) settings: LoopCell<Settings>,
     /// Does `create_task` make native tasks? Fixed at creation.
     pub(crate) native_tasks: bool,
-    /// No subclass overrides a method that native code would call: then it need not ask. Fixed at creation.
-    pub(crate) direct: bool,
 }
 
 /// Loop thread only: opened by the thread that runs the loop, or by any while it does not run.
@@ -104,7 +104,7 @@ impl Runtime {
         LOOPS.learn(class);
     }
 
-    pub(crate) fn new(native_tasks: bool, direct: bool) -> io::Result<Self> {
+    pub(crate) fn new(native_tasks: bool) -> io::Result<Self> {
         let (poller, registry) = Poller::new()?;
         let waker = registry.waker();
         let io =
@@ -120,7 +120,6 @@ impl Runtime {
             },
             settings: LoopCell::new(Settings { task_factory: None, slow_callback_duration: 0.1, current_handle: None }),
             native_tasks,
-            direct,
         })
     }
 
@@ -142,6 +141,16 @@ impl Runtime {
 
     pub(crate) fn set_own_clock(&self, on: bool) {
         self.set_flag(OWN_CLOCK, on);
+    }
+
+    /// Work may be queued without asking Python for `call_soon`.
+    #[inline(always)]
+    pub(crate) fn is_direct(&self) -> bool {
+        self.shared.flags.load(Relaxed) & OWN_CALL_SOON == 0
+    }
+
+    pub(crate) fn set_own_call_soon(&self, on: bool) {
+        self.set_flag(OWN_CALL_SOON, on);
     }
 
     fn set_flag(&self, flag: u8, on: bool) {

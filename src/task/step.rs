@@ -24,9 +24,8 @@ pub(crate) fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Fai
     let py = loop_.py();
     let this = This::<Task>::of(object.borrow(py)).expect("the object is chosen with the function");
     loop_.enter_task(this.object())?;
-    // Only a loop that is direct queues tasks like this.
     let result = match this.take_wakeup() {
-        Ok(thrown) => step(this, Some(loop_.object()), thrown, true),
+        Ok(thrown) => step(this, Some(loop_), thrown, true),
         Err(error) => Err(error),
     };
     result.map_err(|error| {
@@ -131,11 +130,11 @@ impl<'py> This<'_, 'py, Task> {
     }
 }
 
-/// `home`: the loop that runs the step, if it is the task's and its runtime may be used without asking Python.
+/// `home`: the loop, if it is the loop itself that runs the step.
 #[inline(always)]
 fn step<'py>(
     this: This<'_, 'py, Task>,
-    home: Option<Borrowed<'_, 'py, PyAny>>,
+    home: Option<This<'_, 'py, Runtime>>,
     thrown: Option<Bound<'py, PyAny>>,
     enter_context: bool,
 ) -> PyResult<()> {
@@ -228,20 +227,20 @@ fn native<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<AnyFuture<'a, 'py
 #[inline(always)]
 fn interpret<'py>(
     this: This<'_, 'py, Task>,
-    home: Option<Borrowed<'_, 'py, PyAny>>,
+    home: Option<This<'_, 'py, Runtime>>,
     awaited: Bound<'py, PyAny>,
     context: Owned,
 ) -> PyResult<()> {
-    if let Some(home) = home {
-        if awaited.is_none()
-            && let Some(runtime) = Runtime::receive(home)
-        {
-            return Ok(runtime.schedule(this.py(), Ready { object: this.owned(), run })?);
+    if let Some(home) = home
+        && home.is_direct()
+    {
+        if awaited.is_none() {
+            return Ok(home.schedule(this.py(), Ready { object: this.owned(), run })?);
         }
         if awaited.as_ptr() != this.object().as_ptr()
             && let Some(future) = native(awaited.as_borrowed())
         {
-            return await_native(this, home, future, &awaited);
+            return await_native(this, home.object(), future, &awaited);
         }
     } else if awaited.is_none() {
         return this.schedule_step();
@@ -270,7 +269,7 @@ fn interpret_any<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, con
     let loop_ = this.as_future().loop_object()?;
     if awaited.as_ptr() != this.object().as_ptr()
         && let Some(future) = native(awaited.as_borrowed())
-        && this.as_future().is_direct_on(loop_.as_borrowed())
+        && Runtime::receive(loop_.as_borrowed()).is_some_and(|runtime| runtime.is_direct())
     {
         return await_native(this, loop_.as_borrowed(), future, &awaited);
     }
