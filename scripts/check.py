@@ -194,9 +194,11 @@ def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     """The feature tests on an installed wheel."""
     # What a debug build says when it aborts goes to the process's own standard error.
     capture = "sys" if interpreter.debug else "fd"
+    # The slow tests count millions of objects: release builds do, and debug builds take minutes.
+    marks = ("-m", "not slow") if interpreter.debug else ()
     checks.run(
         f"pytest {interpreter.name}",
-        *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks),
         *("--ignore=tests/architecture", "--durations=5", f"--capture={capture}"),
     )
 

@@ -1,4 +1,4 @@
-"""Loops whose `call_soon` is replaced, on the object or in a subclass: tasks and futures go through it.
+"""Loops whose `call_soon` is replaced: tasks and futures go through it.
 
 Test suites and tracing tools patch loops. Run on asyncio and on mioloop alike; `time` is in
 test_timers.py.

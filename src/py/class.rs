@@ -5,7 +5,7 @@
 //! everywhere; the base's own `__init__` never runs and its fields stay zero. PyO3's `#[pyclass]` can extend neither.
 //! `method.rs` makes the method tables; what the classes do is none of this file's business.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
 use std::ops::Deref;
@@ -257,26 +257,7 @@ pub(crate) fn define<'py, T: Fields>(
     class.plain_base.store(!inherits, Relaxed);
     class.heap_base.store(inherits && base_is_heap, Relaxed);
 
-    let mut slots = slots.into_raw(methods, model);
-    if !inherits {
-        slots.push(raw_slot(ffi::Py_tp_members, weak_references_member(base_size)));
-    }
-    slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
-    slots.push(raw_slot(ffi::Py_tp_traverse, traverse::<T> as ffi::traverseproc as *mut c_void));
-    slots.push(raw_slot(ffi::Py_tp_clear, clear::<T> as ffi::inquiry as *mut c_void));
-    slots.push(raw_slot(ffi::Py_tp_doc, recipe.doc.as_ptr() as *mut c_void));
-    if T::FINALIZES {
-        slots.push(raw_slot(ffi::Py_tp_finalize, finalize::<T> as ffi::destructor as *mut c_void));
-    }
-    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
-    if inherits {
-        flags |= ffi::Py_TPFLAGS_BASETYPE;
-        slots.push(raw_slot(ffi::Py_tp_new, new::<T> as ffi::newfunc as *mut c_void));
-    } else {
-        slots.push(raw_slot(ffi::Py_tp_new, refuse_new as ffi::newfunc as *mut c_void));
-    }
-    slots.push(raw_slot(0, std::ptr::null_mut()));
-
+    let (mut slots, flags) = finish_slots::<T>(recipe, slots.into_raw(methods, model), base_size);
     let mut spec = ffi::PyType_Spec {
         name: recipe.name.as_ptr(),
         basicsize: c_int::try_from(offset + size_of::<T>()).expect("objects are small"),
@@ -299,6 +280,34 @@ pub(crate) fn define<'py, T: Fields>(
         borrow_methods(&made, model)?;
     }
     Ok(made)
+}
+
+/// The slots that every native class has, and the type's flags.
+fn finish_slots<T: Fields>(
+    recipe: &Recipe<'_, '_>,
+    mut slots: Vec<ffi::PyType_Slot>,
+    base_size: usize,
+) -> (Vec<ffi::PyType_Slot>, c_ulong) {
+    let inherits = matches!(recipe.ancestry, Ancestry::Inherits(_));
+    if !inherits {
+        slots.push(raw_slot(ffi::Py_tp_members, weak_references_member(base_size)));
+    }
+    slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
+    slots.push(raw_slot(ffi::Py_tp_traverse, traverse::<T> as ffi::traverseproc as *mut c_void));
+    slots.push(raw_slot(ffi::Py_tp_clear, clear::<T> as ffi::inquiry as *mut c_void));
+    slots.push(raw_slot(ffi::Py_tp_doc, recipe.doc.as_ptr() as *mut c_void));
+    if T::FINALIZES {
+        slots.push(raw_slot(ffi::Py_tp_finalize, finalize::<T> as ffi::destructor as *mut c_void));
+    }
+    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
+    if inherits {
+        flags |= ffi::Py_TPFLAGS_BASETYPE;
+        slots.push(raw_slot(ffi::Py_tp_new, new::<T> as ffi::newfunc as *mut c_void));
+    } else {
+        slots.push(raw_slot(ffi::Py_tp_new, refuse_new as ffi::newfunc as *mut c_void));
+    }
+    slots.push(raw_slot(0, std::ptr::null_mut()));
+    (slots, flags)
 }
 
 /// Gives a class the Python methods of the one it stands for, unless it has its own.
