@@ -55,7 +55,8 @@ struct TaskState {
     must_cancel: bool,
     log_destroy_pending: bool,
     cancel_requests: u32,
-    /// The entry in asyncio's set of all tasks.
+    /// In asyncio's register of all tasks; until 3.13 by this entry.
+    registered: bool,
     registration: Option<Owned>,
 }
 
@@ -70,6 +71,7 @@ impl TaskState {
             must_cancel: false,
             log_destroy_pending: true,
             cancel_requests: 0,
+            registered: false,
             registration: None,
         }
     }
@@ -77,8 +79,6 @@ impl TaskState {
 
 impl Fields for Task {
     const FINALIZES: bool = true;
-    /// A C task that dies also leaves asyncio's list of tasks.
-    const REUSABLE: bool = !compat::HAS_TASK_LIST;
 
     fn class() -> &'static Class {
         &TASK
@@ -117,6 +117,10 @@ impl Fields for Task {
     fn wants_finalizer(&self) -> bool {
         let quiet = |future: &FutureState| future.status != Status::Pending && !future.log_traceback;
         !self.future.peek().is_some_and(|future| quiet(&future))
+    }
+    fn is_reusable(&self) -> bool {
+        // One that is still registered leaves asyncio's list of tasks by the C task's own end.
+        self.state.peek().is_some_and(|state| !state.registered)
     }
     fn finalize(this: This<'_, '_, Self>) {
         let future = AnyFuture::from(this);
@@ -211,7 +215,9 @@ fn start<'py>(
     if AnyFuture::from(this).is_pending() {
         this.describe()?;
         let registration = registry::register(this.object())?;
-        this.state.open(this.py()).registration = registration;
+        let mut state = this.state.open(this.py());
+        state.registration = registration;
+        state.registered = true;
     }
     Ok(())
 }
@@ -248,6 +254,15 @@ impl<'py> This<'_, 'py, Task> {
             introspection::describe(self.object(), coroutine.borrow(py), name);
         }
         Ok(())
+    }
+
+    /// Leaves asyncio's register: the task is done.
+    fn unregister(&self) -> PyResult<()> {
+        let (registered, registration) = {
+            let mut state = self.state.open(self.py());
+            (std::mem::take(&mut state.registered), state.registration.take())
+        };
+        if registered { registry::unregister(self.object(), registration) } else { Ok(()) }
     }
 
     /// Queues the next step.

@@ -85,8 +85,6 @@ impl Class {
 pub(crate) trait Fields: Sized + Send + Sync + 'static {
     /// Has the class a finalizer?
     const FINALIZES: bool = false;
-    /// May dead objects be kept for reuse? Not where the base's `tp_dealloc` does more than free fields.
-    const REUSABLE: bool = true;
 
     fn class() -> &'static Class;
     /// What an object is before its `__init__`, and after its end. Classes that Python cannot instantiate have none.
@@ -100,6 +98,10 @@ pub(crate) trait Fields: Sized + Send + Sync + 'static {
     /// Would `finalize` do anything now? Asked before an object of exactly this class dies.
     fn wants_finalizer(&self) -> bool {
         Self::FINALIZES
+    }
+    /// May a dead object be kept for reuse? Not where the base's `tp_dealloc` has more to do than free fields.
+    fn is_reusable(&self) -> bool {
+        true
     }
     /// `__del__`: may call Python, may resurrect.
     fn finalize(_this: This<'_, '_, Self>) {}
@@ -234,7 +236,7 @@ pub(crate) fn define<'py, T: Fields>(
     methods: Vec<Method<T>>,
     slots: Slots<T>,
 ) -> PyResult<Bound<'py, PyType>> {
-    const { assert!(align_of::<T>() <= align_of::<usize>()) };
+    const { assert!(align_of::<T>() <= align_of::<usize>() && size_of::<T>() >= size_of::<usize>()) };
     let class = T::class();
     if !class.type_ptr().is_null() {
         return Ok(class.type_object(py));
@@ -272,8 +274,9 @@ pub(crate) fn define<'py, T: Fields>(
     };
     class.type_object.store(made.as_type_ptr(), Relaxed);
     std::mem::forget(made.clone());
+    class.spares.set_object_size(offset + size_of::<T>());
     // From 3.14 on the base has another field that is set: who awaits the future.
-    if T::REUSABLE && inherits && !compat::HAS_TASK_LIST {
+    if inherits && !compat::HAS_TASK_LIST {
         class.dict_offset.store(find_dict(&made)?, Relaxed);
     }
     if let Ancestry::StandsFor(model) = recipe.ancestry {

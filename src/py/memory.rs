@@ -1,11 +1,11 @@
 #![allow(unsafe_code)]
 //! The life of native objects: made, shown to the collector, freed, or kept for reuse.
 //!
-//! Dead objects of the classes that come and go most are kept, up to `SPARES` each, and revived instead of allocated: a
-//! handle or future then costs no allocator call. `class.rs` says what the objects are; nothing here looks inside.
+//! Dead objects of the classes that come and go most are kept, up to `MOST_BYTES` each, and revived instead of allocated:
+//! a handle or future then costs no allocator call. `class.rs` says what the objects are; nothing here looks inside.
 
 #[cfg(not(Py_GIL_DISABLED))]
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,16 +15,18 @@ use pyo3::prelude::*;
 use super::class::{Class, Fields, fields_ptr};
 use super::object::Owned;
 
-/// Dead objects of a class kept for reuse, at most. They cost nothing while nobody needs them but their memory.
+/// Memory of dead objects kept for reuse, at most, for each class: several hundred objects.
 #[cfg(not(Py_GIL_DISABLED))]
-const SPARES: usize = 256;
+const MOST_BYTES: usize = 96 << 10;
 
-/// Memory of dead objects, with its reference to the class. Free-threaded builds keep none.
+/// Dead objects, each with its reference to the class; a list through the first word of what were their fields.
+/// Free-threaded builds keep none.
 pub(super) struct Spares {
     #[cfg(not(Py_GIL_DISABLED))]
-    objects: UnsafeCell<[*mut ffi::PyObject; SPARES]>,
+    first: Cell<*mut ffi::PyObject>,
+    /// How many more may be kept.
     #[cfg(not(Py_GIL_DISABLED))]
-    count: Cell<usize>,
+    room: Cell<usize>,
 }
 
 // SAFETY: touched by attached threads only, of which the GIL admits one at a time; the module refuses subinterpreters.
@@ -41,46 +43,58 @@ impl Spares {
     pub(super) const fn new() -> Self {
         Spares {
             #[cfg(not(Py_GIL_DISABLED))]
-            objects: UnsafeCell::new([std::ptr::null_mut(); SPARES]),
+            first: Cell::new(std::ptr::null_mut()),
             #[cfg(not(Py_GIL_DISABLED))]
-            count: Cell::new(0),
+            room: Cell::new(0),
         }
     }
 
-    /// The memory of a dead object, alive again: base fields zero, our fields uninitialised, not tracked.
-    #[inline]
-    fn revive(&self) -> Option<*mut ffi::PyObject> {
+    /// Tells how large the objects are. Before that none is kept.
+    pub(super) fn set_object_size(&self, bytes: usize) {
         #[cfg(not(Py_GIL_DISABLED))]
-        if let Some(last) = self.count.get().checked_sub(1) {
-            self.count.set(last);
-            // SAFETY: `keep` stored it there; the GIL is held (see `Spares`).
-            unsafe {
-                let object = (*self.objects.get())[last];
-                _Py_NewReference(object);
+        self.room.set(MOST_BYTES / bytes);
+        #[cfg(Py_GIL_DISABLED)]
+        let _ = bytes;
+    }
+
+    /// The memory of a dead object, alive again: base fields zero, our fields uninitialised, not tracked.
+    #[inline(always)]
+    fn revive(&self, offset: usize) -> Option<*mut ffi::PyObject> {
+        #[cfg(not(Py_GIL_DISABLED))]
+        {
+            let object = self.first.get();
+            if !object.is_null() {
+                // SAFETY: `keep` put the next one's address there; the GIL is held (see `Spares`).
+                unsafe {
+                    self.first.set(object.cast::<u8>().add(offset).cast::<*mut ffi::PyObject>().read());
+                    _Py_NewReference(object);
+                }
+                self.room.set(self.room.get() + 1);
                 return Some(object);
             }
         }
+        #[cfg(Py_GIL_DISABLED)]
+        let _ = offset;
         None
     }
 
     /// Keeps a dead object's memory; false if there is enough of it already.
     ///
     /// # Safety
-    /// The object is exactly of this class, unreachable, untracked, never finalized, and all its fields are gone.
-    #[inline]
-    unsafe fn keep(&self, object: *mut ffi::PyObject) -> bool {
+    /// The object is exactly of this class, unreachable, untracked, never finalized, and all its fields are gone; at the
+    /// offset there is room for an address.
+    #[inline(always)]
+    unsafe fn keep(&self, object: *mut ffi::PyObject, offset: usize) -> bool {
         #[cfg(not(Py_GIL_DISABLED))]
-        {
-            let count = self.count.get();
-            if count < SPARES {
-                // SAFETY: the GIL is held, and `count` is in bounds.
-                unsafe { (*self.objects.get())[count] = object };
-                self.count.set(count + 1);
-                return true;
-            }
+        if let Some(room) = self.room.get().checked_sub(1) {
+            // SAFETY: the caller's promise.
+            unsafe { object.cast::<u8>().add(offset).cast::<*mut ffi::PyObject>().write(self.first.get()) };
+            self.first.set(object);
+            self.room.set(room);
+            return true;
         }
         #[cfg(Py_GIL_DISABLED)]
-        let _ = object;
+        let _ = (object, offset);
         false
     }
 }
@@ -100,7 +114,7 @@ pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult
     let class = T::class();
     // SAFETY: an allocated object's base fields are zero, and ours are written before anyone else can see it.
     unsafe {
-        let object = match class.spares.revive() {
+        let object = match class.spares.revive(class.offset.load(Relaxed)) {
             Some(object) => object,
             None => allocate(class),
         };
@@ -210,14 +224,17 @@ pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         clear_weak_references(object, type_object);
         let base = class.base.load(Relaxed);
         let plain_base = class.plain_base.load(Relaxed);
-        if exact && T::REUSABLE && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0) {
+        if exact
+            && (*fields_ptr::<T>(object)).is_reusable()
+            && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0)
+        {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
             if !class.is_base_untouched(object)
                 && let Some(base_clear) = (*base).tp_clear
             {
                 base_clear(object);
             }
-            if !class.spares.keep(object) {
+            if !class.spares.keep(object, class.offset.load(Relaxed)) {
                 free(object, type_object);
             }
         } else if plain_base {

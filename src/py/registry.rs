@@ -29,8 +29,9 @@ enum Store {
         data: Py<PyAny>,
         remove: Py<PyAny>,
     },
-    Function {
+    Functions {
         register: Py<PyAny>,
+        unregister: Py<PyAny>,
     },
 }
 
@@ -59,7 +60,7 @@ impl Registry {
             Some(set) if !compat::HAS_TASK_LIST => {
                 Store::WeakSet { data: set.getattr("data")?.unbind(), remove: set.getattr("_remove")?.unbind() }
             }
-            _ => Store::Function { register: get("_register_task")? },
+            _ => Store::Functions { register: get("_register_task")?, unregister: get("_unregister_task")? },
         };
         let current = match module.getattr("_current_tasks") {
             Ok(dict) if !compat::HAS_TASK_LIST => Current::Dict(dict.unbind()),
@@ -82,7 +83,7 @@ impl Registry {
 pub(crate) fn register(task: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>> {
     let py = task.py();
     match &registry(py).tasks {
-        Store::Function { register } => register.bind(py).call1((task,)).map(|_| None),
+        Store::Functions { register, .. } => register.bind(py).call1((task,)).map(|_| None),
         // SAFETY: attached; both are live objects, `data` is the WeakSet's set.
         Store::WeakSet { data, remove } => unsafe {
             let reference = ffi::PyWeakref_NewRef(task.as_ptr(), remove.as_ptr());
@@ -99,8 +100,7 @@ pub(crate) fn register(task: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>>
 pub(crate) fn unregister(task: Borrowed<'_, '_, PyAny>, registration: Option<Owned>) -> PyResult<()> {
     let py = task.py();
     match (&registry(py).tasks, registration) {
-        // The C task leaves the list when it dies.
-        (Store::Function { .. }, _) => Ok(()),
+        (Store::Functions { unregister, .. }, _) => unregister.bind(py).call1((task,)).map(|_| ()),
         (Store::WeakSet { data, .. }, Some(reference)) => {
             // SAFETY: as in `register`.
             if unsafe { ffi::PySet_Discard(data.as_ptr(), reference.as_ptr()) } < 0 {

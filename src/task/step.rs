@@ -182,12 +182,8 @@ fn already_done(this: This<'_, '_, Task>, thrown: Option<&Bound<'_, PyAny>>) -> 
 
 fn returned<'py>(this: This<'_, 'py, Task>, value: &Bound<'py, PyAny>) -> PyResult<()> {
     let py = this.py();
-    let registration = {
-        let mut state = this.state.open(py);
-        (std::mem::take(&mut state.must_cancel), state.registration.take())
-    };
-    let (must_cancel, registration) = registration;
-    registry::unregister(this.object(), registration)?;
+    let must_cancel = std::mem::take(&mut this.state.open(py).must_cancel);
+    this.unregister()?;
     if must_cancel {
         // The cancellation came too late to be thrown, and too early to be refused.
         let message = this.future.open(py).more().cancel_message.take();
@@ -198,8 +194,7 @@ fn returned<'py>(this: This<'_, 'py, Task>, value: &Bound<'py, PyAny>) -> PyResu
 
 fn raised(this: This<'_, '_, Task>, error: PyErr) -> PyResult<()> {
     let py = this.py();
-    let registration = this.state.open(py).registration.take();
-    registry::unregister(this.object(), registration)?;
+    this.unregister()?;
     // Until 3.11 the traceback is apart from the exception, and joins it here.
     let exception = error.into_value(py).into_bound(py).into_any();
     if exception.is_instance(names(py).cancelled_error.bind(py))? {
