@@ -257,6 +257,8 @@ fn failure(
     callback: &Bound<'_, PyAny>,
 ) -> Failure {
     let py = loop_.py();
+    // The exception handler may keep the handle.
+    memory::track(object.borrow(py));
     let source = handle.arguments(py).and_then(|arguments| {
         let function = names(py).format_callback_source.bind(py);
         if function.getattr("__kwdefaults__")?.is_none() {

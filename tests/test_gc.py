@@ -229,3 +229,40 @@ def test_collecting_in_the_middle_of_everything(loop: Loop) -> None:
         loop.run_until_complete(main())
     finally:
         gc.set_threshold(*threshold)
+
+
+def test_a_task_made_before_the_run_is_seen_by_the_collector(loop: Loop) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    loop.create_task(work())
+    loop.call_soon(id, None)
+    loop.call_soon(id, None)
+    (task,) = asyncio.all_tasks(loop)
+    assert gc.is_tracked(task)
+    loop.run_until_complete(task)
+    assert gc.is_tracked(task)
+
+
+def test_handles_that_are_kept_are_seen_by_the_collector(loop: Loop) -> None:
+    handles = [loop.call_soon(id, None) for _ in range(3)]
+    assert all(gc.is_tracked(handle) for handle in handles)
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        handles.append(running.call_soon(id, None))
+        handles.append(running.call_soon(id, None))
+        handles[-1].cancel()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    assert all(gc.is_tracked(handle) for handle in handles)
+
+
+def test_a_failed_handle_is_seen_by_the_collector(loop: Loop) -> None:
+    contexts: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    loop.call_soon(int, "not a number")
+    loop.call_soon(int, "nor is this")
+    loop.run_until_complete(asyncio.sleep(0))
+    assert [gc.is_tracked(context["handle"]) for context in contexts] == [True, True]

@@ -224,7 +224,9 @@ impl Runtime {
     pub(crate) fn enqueue_tracked(&self, py: Python<'_>, ready: Ready) {
         memory::track_new(ready.object.borrow(py));
         let core = self.core.open(py);
+        // Of the same kind: handles are tracked again when they leave the queue, other work is not.
         if let Some(before) = core.ready.back()
+            && std::ptr::fn_addr_eq(before.run, ready.run)
             && !memory::is_shared(&before.object)
         {
             memory::untrack(before.object.borrow(py));
