@@ -2,8 +2,8 @@
 
 python examples/compare.py [seconds per cell]
 
-One process, one thread, the same interpreter for both; the best of the rounds counts. For
-figures to quote, with other loops, spread and instructions, see benchmarks/.
+One process, one thread, the same interpreter for both; the best of the rounds counts. It shows
+what this machine does now; figures to quote want more rounds, and a quiet machine.
 """
 
 import asyncio

@@ -111,6 +111,10 @@ fn now_ns(this: Loop<'_, '_>) -> PyResult<u64> {
 /// Asks the kernel, and queues the work of every source that is ready.
 fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     let py = this.py();
+    let blocks = !matches!(wait, Wait::Now);
+    if blocks {
+        this.leave_task()?;
+    }
     let (mut poller, mut events) = {
         let mut core = this.core.open(py);
         let io = core.io.as_mut().ok_or(Error::Closed)?;
@@ -118,13 +122,7 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
         io.poller.take().ok_or(Error::AlreadyRunning)?
     };
     events.clear();
-    let result = match wait {
-        Wait::Now => poller.poll(Wait::Now, &mut events),
-        _ => {
-            this.leave_task()?;
-            block(this, &mut poller, wait, &mut events)
-        }
-    };
+    let result = if blocks { block(this, &mut poller, wait, &mut events) } else { poller.poll(Wait::Now, &mut events) };
     let mut core = this.core.open(py);
     let super::Core { ready, io, .. } = &mut *core;
     if let Some(Io { registry, sources, poller: home, .. }) = io {
