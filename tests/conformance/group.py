@@ -34,8 +34,9 @@ class Group:
 
     @property
     def exercised(self) -> bool:
-        """True if the candidate ran at least once."""
-        return self.ran > 0
+        """True if the candidate ran; where tests are held back, if it was at least made."""
+        held_back = any(pattern.startswith(f"{self.name}.") for pattern in self.settings.without)
+        return self.ran > 0 or (held_back and self.created > 0)
 
     def counts(self) -> dict[str, int]:
         """Number of tests by status."""
