@@ -118,12 +118,13 @@ fn call_later<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     if delay.is_none() {
         return Err(Error::Type("delay must not be None".to_owned()).into());
     }
-    loop_.check_call()?;
     let when = match plain_seconds(delay) {
         Some(delay) if !loop_.has_own_clock() => When { seconds: loop_.time() + delay, object: None },
         // Other numbers are added as Python adds them.
         _ => when(loop_.object().call_method0(&names(loop_.py()).time)?.add(delay)?.as_borrowed())?,
     };
+    // Last, since adding may run Python code.
+    loop_.check_call()?;
     let callback = callback(loop_, args, "call_later", &["delay", "callback"], "call_at")?;
     timer_handle::call_at(loop_, when, callback)
 }
@@ -133,9 +134,10 @@ fn call_at<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     if at.is_none() {
         return Err(Error::Type("when cannot be None".to_owned()).into());
     }
+    let when = when(at)?;
     loop_.check_call()?;
     let callback = callback(loop_, args, "call_at", &["when", "callback"], "call_at")?;
-    timer_handle::call_at(loop_, when(at)?, callback)
+    timer_handle::call_at(loop_, when, callback)
 }
 
 /// A plain float or int, the usual cases.

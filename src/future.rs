@@ -86,7 +86,7 @@ impl<'py> Outcome<'py> {
         match self {
             Outcome::Value(value) => Ok(value),
             Outcome::Exception(exception) => Err(PyErr::from_value(exception)),
-            Outcome::Pending => Err(Error::InvalidState("Result is not set.").into()),
+            Outcome::Pending => Err(Error::InvalidState("Result is not set.".into()).into()),
         }
     }
 }
@@ -175,7 +175,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         let mut state = self.state.open(py);
         if state.status != Status::Pending {
             drop(state);
-            return Err(Error::InvalidState("invalid state").into());
+            return Err(Error::InvalidState("invalid state".into()).into());
         }
         state.status = Status::Finished;
         state.result = Some(value);
@@ -205,7 +205,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
     pub(crate) fn set_exception(self, exception: Borrowed<'_, 'py, PyAny>) -> PyResult<()> {
         let py = self.py();
         if !self.is_pending() {
-            return Err(Error::InvalidState("invalid state").into());
+            return Err(Error::InvalidState("invalid state".into()).into());
         }
         let mut value = exception.to_owned();
         if let Ok(class) = exception.cast::<PyType>()
@@ -224,7 +224,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         let mut state = self.state.open(py);
         if state.status != Status::Pending {
             drop(state);
-            return Err(Error::InvalidState("invalid state").into());
+            return Err(Error::InvalidState("invalid state".into()).into());
         }
         state.status = Status::Finished;
         state.log_traceback = true;
@@ -308,7 +308,7 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         match state.status {
             Status::Pending => {
                 drop(state);
-                Err(Error::InvalidState("Exception is not set.").into())
+                Err(Error::InvalidState("Exception is not set.".into()).into())
             }
             Status::Cancelled => {
                 drop(state);

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::py::call::{Arguments, copy_context, in_context};
 use crate::py::cell::LoopCell;
@@ -16,6 +16,7 @@ use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
 use crate::py::object::Owned;
+use crate::py::reply;
 use crate::runtime::Runtime;
 use crate::runtime::ready::{Failure, Ready, Report, Run};
 
@@ -87,12 +88,12 @@ pub(crate) fn cancel<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     this.handle().cancel(this.object())?;
     // From here on it is its holder's; the queue will only drop it.
     memory::track(this.object());
-    Ok(this.py().None().into_bound(this.py()))
+    reply::none(this.py())
 }
 
 pub(crate) fn cancelled<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
     let cancelled = this.handle().is_cancelled(this.py());
-    Ok(PyBool::new(this.py(), cancelled).to_owned().into_any())
+    reply::bool(this.py(), cancelled)
 }
 
 fn asyncio_class<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -283,7 +284,7 @@ impl Handle {
         let arguments = {
             let state = self.state.open(py);
             if state.callback.is_none() {
-                return Ok(py.None().into_bound(py));
+                return reply::none(py);
             }
             state.arguments.clone_ref(py)
         };
@@ -294,7 +295,7 @@ impl Handle {
         let state = self.state.open(py);
         let value = field(&state).map(|value| value.clone_ref(py));
         drop(state);
-        Ok(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py)))
+        reply::option(py, value)
     }
 
     pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {

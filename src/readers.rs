@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyInt};
+use pyo3::types::PyInt;
 
 use crate::handle::{self, Callback, Handle};
 use crate::py::call::Arguments;
@@ -14,6 +14,7 @@ use crate::py::class::This;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Reply};
 use crate::py::names::names;
+use crate::py::reply;
 use crate::runtime::ready::Ready;
 use crate::runtime::sources::Direction;
 use crate::runtime::{Io, Runtime};
@@ -55,7 +56,7 @@ fn add<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, di
             return Err(Error::Io(error).into());
         }
     }
-    Ok(py.None().into_bound(py))
+    reply::none(py)
 }
 
 fn remove<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
@@ -77,7 +78,7 @@ fn remove<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str,
     let removed = removed.map_err(Error::Io)?;
     let found = removed.is_some();
     cancel(py, removed)?;
-    Ok(PyBool::new(py, found).to_owned().into_any())
+    reply::bool(py, found)
 }
 
 /// A handle that was queued already must not run any more.

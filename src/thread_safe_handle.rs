@@ -14,6 +14,7 @@ use crate::py::memory;
 use crate::py::method::{Method, Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::py::reply;
 use crate::py::thread::thread_tag;
 use crate::runtime::Runtime;
 use crate::runtime::ready::Failure;
@@ -124,7 +125,7 @@ fn cancelled<'py>(this: This<'_, 'py, ThreadSafeHandle>) -> Reply<'py> {
 fn run_now<'py>(this: This<'_, 'py, ThreadSafeHandle>) -> Reply<'py> {
     let py = this.py();
     if this.handle.is_cancelled(py) {
-        return Ok(py.None().into_bound(py));
+        return reply::none(py);
     }
     let _closed = this.gate.close();
     names(py).handle_class.bind(py).call_method1("_run", (this.object(),))

@@ -1,12 +1,12 @@
 //! `TimerHandle`: what `call_later` and `call_at` return.
 //!
-//! A handle with a time and a place in the loop's timers. Comparisons, hash and repr are asyncio's inherited Python, by
+//! A handle with a time and a place in the loop's timers. Comparisons, hash and repr are asyncio's borrowed Python, by
 //! way of `_when`. Cancelling takes the handle out of the timers at once.
 
 use mioloop_core::clock::deadline_ns;
 use mioloop_core::timers::TimerKey;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat};
+use pyo3::types::PyFloat;
 
 use crate::handle::{self, AsHandle, Callback, Handle};
 use crate::py::cell::LoopCell;
@@ -15,6 +15,7 @@ use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::py::reply;
 use crate::runtime::Runtime;
 use crate::runtime::ready::Ready;
 
@@ -57,9 +58,8 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     Ok(class::define::<TimerHandle>(py, &recipe, methods, Slots::new())?.into_any())
 }
 
-/// Queues a callback for a time, as `call_at` does.
+/// Queues a callback for a time; the caller has checked that the loop takes it.
 pub(crate) fn call_at<'py>(loop_: This<'_, 'py, Runtime>, when: When, callback: Callback<'_, 'py>) -> Reply<'py> {
-    loop_.check_call()?;
     let py = loop_.py();
     let due = deadline_ns(when.seconds);
     let timer = LoopCell::new(Timer { when, key: TimerKey::default(), scheduled: true });
@@ -86,7 +86,7 @@ fn cancel<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
         let work = Runtime::receive(loop_.borrow(py)).and_then(|loop_| loop_.core.open(py).timers.cancel(key));
         drop(work);
     }
-    Ok(py.None().into_bound(py))
+    reply::none(py)
 }
 
 fn when<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
@@ -99,7 +99,7 @@ fn when<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
 
 fn scheduled<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
     let scheduled = this.timer.open(this.py()).scheduled;
-    Ok(PyBool::new(this.py(), scheduled).to_owned().into_any())
+    reply::bool(this.py(), scheduled)
 }
 
 impl AsHandle for TimerHandle {

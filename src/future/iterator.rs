@@ -16,6 +16,7 @@ use crate::py::compat;
 use crate::py::memory;
 use crate::py::method::{Args, Method, Reply, Slots};
 use crate::py::object::Owned;
+use crate::py::reply;
 
 type Advance = for<'py> fn(Borrowed<'_, 'py, PyAny>) -> PyResult<Next<'py>>;
 
@@ -101,7 +102,7 @@ fn throw<'py>(this: This<'_, 'py, FutureIter>, args: Args<'_, 'py>) -> Reply<'py
 fn close<'py>(this: This<'_, 'py, FutureIter>) -> Reply<'py> {
     let ended = this.future.open(this.py()).take();
     drop(ended);
-    Ok(this.py().None().into_bound(this.py()))
+    reply::none(this.py())
 }
 
 impl Fields for FutureIter {

@@ -4,7 +4,7 @@
 
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::iterator::iterate;
 use super::{AnyFuture, Callback, Future, FutureLike, Outcome, Status};
@@ -16,6 +16,7 @@ use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::py::reply;
 
 type SetTo<'a, 'py> = Option<Borrowed<'a, 'py, PyAny>>;
 
@@ -68,18 +69,6 @@ pub(crate) fn methods<T: FutureLike>() -> Vec<Method<T>> {
         Method::get(c"_exception", stored_exception::<T>),
         Method::get(c"_source_traceback", source_traceback::<T>),
     ]
-}
-
-fn bool_reply(py: Python<'_>, value: bool) -> Reply<'_> {
-    Ok(PyBool::new(py, value).to_owned().into_any())
-}
-
-fn option_reply(py: Python<'_>, value: Option<Owned>) -> Reply<'_> {
-    Ok(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py)))
-}
-
-fn none(py: Python<'_>) -> Reply<'_> {
-    Ok(py.None().into_bound(py))
 }
 
 fn alive<'a, 'py, T: FutureLike>(this: This<'a, 'py, T>) -> PyResult<AnyFuture<'a, 'py>> {
@@ -144,7 +133,7 @@ fn result<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let future = AnyFuture::from(this);
     match future.outcome()? {
         Outcome::Pending if !future.is_initialized() => {
-            Err(Error::InvalidState("Future object is not initialized.").into())
+            Err(Error::InvalidState("Future object is not initialized.".into()).into())
         }
         outcome => outcome.into_result(),
     }
@@ -155,16 +144,16 @@ fn exception<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn alive_for_result<'a, 'py, T: FutureLike>(this: This<'a, 'py, T>) -> PyResult<AnyFuture<'a, 'py>> {
-    alive(this).map_err(|_| Error::InvalidState("Future object is not initialized.").into())
+    alive(this).map_err(|_| Error::InvalidState("Future object is not initialized.".into()).into())
 }
 
 fn done<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
-    bool_reply(this.py(), !AnyFuture::from(this).is_pending())
+    reply::bool(this.py(), !AnyFuture::from(this).is_pending())
 }
 
 fn cancelled<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let cancelled = this.future().open(this.py()).status == Status::Cancelled;
-    bool_reply(this.py(), cancelled)
+    reply::bool(this.py(), cancelled)
 }
 
 fn get_loop<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -173,7 +162,7 @@ fn get_loop<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 
 fn get_loop_or_fail<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let future = AnyFuture::from(this);
-    if future.is_initialized() { future.loop_object() } else { none(this.py()) }
+    if future.is_initialized() { future.loop_object() } else { reply::none(this.py()) }
 }
 
 fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -182,17 +171,17 @@ fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 
 fn set_result<'py>(this: This<'_, 'py, Future>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     alive(this)?.set_result(value)?;
-    none(this.py())
+    reply::none(this.py())
 }
 
 fn set_exception<'py>(this: This<'_, 'py, Future>, exception: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     alive(this)?.set_exception(exception)?;
-    none(this.py())
+    reply::none(this.py())
 }
 
 fn cancel<'py>(this: This<'_, 'py, Future>, args: Args<'_, 'py>) -> Reply<'py> {
     let message = cancel_argument(args)?;
-    bool_reply(this.py(), alive(this)?.cancel(message)?)
+    reply::bool(this.py(), alive(this)?.cancel(message)?)
 }
 
 /// The `msg` of `cancel(msg=None)`.
@@ -217,7 +206,7 @@ fn add_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, args: Args<'_, 
         None => copy_context(py)?,
     };
     alive(this)?.add_callback(Callback::Call { function: Owned::of(function), context })?;
-    none(py)
+    reply::none(py)
 }
 
 fn remove_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, function: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
@@ -289,7 +278,7 @@ fn callbacks<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
         state.callbacks().map(pair).collect()
     };
     if pairs.is_empty() {
-        return none(py);
+        return reply::none(py);
     }
     let list = PyList::empty(py);
     for (function, context) in pairs {
@@ -306,7 +295,7 @@ fn callbacks<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 
 fn blocking<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let blocking = this.future().open(this.py()).blocking;
-    bool_reply(this.py(), blocking)
+    reply::bool(this.py(), blocking)
 }
 
 fn set_blocking<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
@@ -321,7 +310,7 @@ pub(crate) fn deletable<'a, 'py>(value: SetTo<'a, 'py>) -> PyResult<Borrowed<'a,
 
 fn log_traceback<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let on = alive(this)?.state().open(this.py()).log_traceback;
-    bool_reply(this.py(), on)
+    reply::bool(this.py(), on)
 }
 
 fn set_log_traceback<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
@@ -335,7 +324,7 @@ fn set_log_traceback<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>)
 fn cancel_message<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
     let message = this.future().open(py).rare(py, |more| &more.cancel_message);
-    option_reply(py, message)
+    reply::option(py, message)
 }
 
 fn set_cancel_message<T: FutureLike>(this: This<'_, '_, T>, value: SetTo<'_, '_>) -> PyResult<()> {
@@ -358,17 +347,17 @@ fn state_name<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 fn stored_result<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
     let result = alive(this)?.state().open(py).result.as_ref().map(|result| result.clone_ref(py));
-    option_reply(py, result)
+    reply::option(py, result)
 }
 
 fn stored_exception<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
     let exception = alive(this)?.state().open(py).rare(py, |more| &more.exception);
-    option_reply(py, exception)
+    reply::option(py, exception)
 }
 
 fn source_traceback<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
     let stack = this.future().open(py).rare(py, |more| &more.source_traceback);
-    option_reply(py, stack)
+    reply::option(py, stack)
 }

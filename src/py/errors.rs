@@ -2,6 +2,7 @@
 //!
 //! Types and texts are asyncio's own, since users match on them.
 
+use std::borrow::Cow;
 use std::io;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -18,7 +19,7 @@ pub(crate) enum Error {
     /// Debug mode: called from a thread that the loop does not run in.
     WrongThread,
     /// `InvalidStateError` with this text.
-    InvalidState(&'static str),
+    InvalidState(Cow<'static, str>),
     /// A subclass forgot to call `__init__`.
     Uninitialized(&'static str),
     Runtime(String),

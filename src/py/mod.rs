@@ -16,4 +16,5 @@ pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;
 pub(crate) mod registry;
+pub(crate) mod reply;
 pub(crate) mod thread;

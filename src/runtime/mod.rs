@@ -245,7 +245,7 @@ impl Runtime {
     }
 
     /// Gives up all queued work and every descriptor. The caller drops what is returned.
-    pub(crate) fn close(&self, py: Python<'_>) -> impl Drop + use<> {
+    pub(crate) fn close(&self, py: Python<'_>) -> Dropped {
         self.shared.flags.fetch_or(CLOSED, Relaxed);
         let mut core = self.core.open(py);
         self.shared.inbox.drain(&mut core.ready);
@@ -278,16 +278,13 @@ impl Runtime {
     }
 }
 
-/// What a closed loop leaves behind.
-struct Dropped {
+/// What a closed loop leaves behind: its end may run Python code.
+#[must_use]
+pub(crate) struct Dropped {
     _ready: VecDeque<Ready>,
     _timers: Vec<Ready>,
     _watched: Option<Vec<Ready>>,
     _io: Option<Io>,
-}
-
-impl Drop for Dropped {
-    fn drop(&mut self) {}
 }
 
 impl This<'_, '_, Runtime> {

@@ -5,7 +5,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::{Name, Options, Task, step};
 use crate::future::iterator::iterate;
@@ -17,6 +17,7 @@ use crate::py::introspection;
 use crate::py::method::{Args, Method, Reply, Slots, same_name, unexpected_keyword};
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::py::reply;
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let base = names(py).task_class.bind(py).clone().cast_into()?;
@@ -94,17 +95,9 @@ fn init<'py>(
     super::init(this, loop_, &options)
 }
 
-fn none(py: Python<'_>) -> Reply<'_> {
-    Ok(py.None().into_bound(py))
-}
-
-fn option_reply(py: Python<'_>, value: Option<Owned>) -> Reply<'_> {
-    Ok(value.map_or_else(|| py.None().into_bound(py), |value| value.into_bound(py)))
-}
-
 fn cancel<'py>(this: This<'_, 'py, Task>, args: Args<'_, 'py>) -> Reply<'py> {
     let cancelled = this.cancel(cancel_argument(args)?)?;
-    Ok(PyBool::new(this.py(), cancelled).to_owned().into_any())
+    reply::bool(this.py(), cancelled)
 }
 
 fn cancelling<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
@@ -137,19 +130,19 @@ fn refuse_exception<'py>(_: This<'_, 'py, Task>, _: Borrowed<'_, 'py, PyAny>) ->
 fn coroutine<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
     let py = this.py();
     let coroutine = this.state.open(py).coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py));
-    option_reply(py, coroutine)
+    reply::option(py, coroutine)
 }
 
 fn context<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
     let py = this.py();
     let context = this.state.open(py).context.as_ref().map(|context| context.clone_ref(py));
-    option_reply(py, context)
+    reply::option(py, context)
 }
 
 fn waiting_on<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
     let py = this.py();
     let waiting_on = this.state.open(py).waiting_on.as_ref().map(|waiting_on| waiting_on.clone_ref(py));
-    option_reply(py, waiting_on)
+    reply::option(py, waiting_on)
 }
 
 fn get_name<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
@@ -161,7 +154,7 @@ fn get_name<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
             drop(state);
             Ok(name.into_bound(py))
         }
-        Name::Number(0) => none(py),
+        Name::Number(0) => reply::none(py),
         Name::Number(number) => {
             let text = format!("Task-{number}");
             drop(state);
@@ -175,7 +168,7 @@ fn set_name<'py>(this: This<'_, 'py, Task>, name: Borrowed<'_, 'py, PyAny>) -> R
     introspection::rename(this.object(), name.clone_ref(this.py()));
     let old = std::mem::replace(&mut this.state.open(this.py()).name, Name::Given(name));
     drop(old);
-    none(this.py())
+    reply::none(this.py())
 }
 
 /// The values of keyword-only arguments, in the order of their names; None where absent.
@@ -215,12 +208,12 @@ fn print_stack<'py>(this: This<'_, 'py, Task>, args: Args<'_, 'py>) -> Reply<'py
 
 fn must_cancel<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
     let must_cancel = this.state.open(this.py()).must_cancel;
-    Ok(PyBool::new(this.py(), must_cancel).to_owned().into_any())
+    reply::bool(this.py(), must_cancel)
 }
 
 fn log_destroy_pending<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
     let on = this.state.open(this.py()).log_destroy_pending;
-    Ok(PyBool::new(this.py(), on).to_owned().into_any())
+    reply::bool(this.py(), on)
 }
 
 fn set_log_destroy_pending(this: This<'_, '_, Task>, value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<()> {

@@ -16,6 +16,7 @@ use crate::py::method::{Receiver, Reply};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::registry;
+use crate::py::reply;
 use crate::runtime::Runtime;
 use crate::runtime::ready::{Failure, Ready, Report};
 
@@ -28,10 +29,8 @@ pub(crate) fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Fai
         Ok(thrown) => step(this, Some(loop_), thrown, true),
         Err(error) => Err(error),
     };
+    // KeyboardInterrupt and SystemExit too: the cycle knows which exceptions end a run.
     result.map_err(|error| {
-        if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
-            return Failure::Exit(error);
-        }
         let name = this.object().repr().map_or_else(|_| String::from("a task"), |repr| repr.to_string());
         let message = format!("Exception in callback {name}");
         Failure::Report(Box::new(Report {
@@ -81,7 +80,7 @@ fn step_as_callback<'py>(this: This<'_, 'py, Task>, thrown: Option<Bound<'py, Py
             result?;
         }
     }
-    Ok(py.None().into_bound(py))
+    reply::none(py)
 }
 
 /// Takes the first step inside `create_task`, in the middle of whatever runs now.
@@ -170,14 +169,10 @@ fn step<'py>(
 
 #[cold]
 fn already_done(this: This<'_, '_, Task>, thrown: Option<&Bound<'_, PyAny>>) -> PyErr {
-    let py = this.py();
     let task = this.object().repr().map_or_else(|_| String::new(), |repr| repr.to_string());
     let thrown = thrown.map_or_else(|| Ok("None".to_owned()), |thrown| thrown.repr().map(|repr| repr.to_string()));
     let text = format!("__step(): already done: {task}, {}", thrown.unwrap_or_default());
-    match names(py).invalid_state_error.bind(py).call1((text,)) {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
-    }
+    Error::InvalidState(text.into()).into()
 }
 
 fn returned<'py>(this: This<'_, 'py, Task>, value: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -276,11 +271,11 @@ fn interpret_any<'py>(this: This<'_, 'py, Task>, awaited: Bound<'py, PyAny>, con
 fn wait_for<'py>(this: This<'_, 'py, Task>, awaited: &Bound<'py, PyAny>, both_ours: bool) -> PyResult<()> {
     let py = this.py();
     registry::start_waiting(awaited.as_borrowed(), this.object(), both_ours)?;
-    let must_cancel = {
+    let (must_cancel, before) = {
         let mut state = this.state.open(py);
-        state.waiting_on = Some(Owned::new(awaited.clone()));
-        state.must_cancel
+        (state.must_cancel, state.waiting_on.replace(Owned::new(awaited.clone())))
     };
+    drop(before);
     if must_cancel {
         let message = this.future.open(py).rare(py, |more| &more.cancel_message);
         if cancel_awaited(awaited.as_borrowed(), message)? {
