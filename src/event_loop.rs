@@ -3,6 +3,7 @@
 //! Methods that run per callback or per task are in a table of fast methods; the rest are PyO3's. Everything that runs
 //! once per loop or per failure is Python, in `python/mioloop/_loop.py`.
 
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pyo3::exceptions::PyTypeError;
@@ -71,6 +72,26 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
             c"remove_writer",
             c"remove_writer($self, fd)\n--\n\nStops watching fd for writing; was it watched?",
             readers::remove_writer,
+        ),
+        Method::fast(
+            c"_add_reader",
+            c"_add_reader($self, fd, callback, *args, context=None)\n--\n\nFor transports; returns the handle.",
+            readers::add_transport_reader,
+        ),
+        Method::fast(
+            c"_add_writer",
+            c"_add_writer($self, fd, callback, *args, context=None)\n--\n\nFor transports; returns the handle.",
+            readers::add_transport_writer,
+        ),
+        Method::fast(
+            c"_remove_reader",
+            c"_remove_reader($self, fd)\n--\n\nFor transports; was fd watched?",
+            readers::remove_transport_reader,
+        ),
+        Method::fast(
+            c"_remove_writer",
+            c"_remove_writer($self, fd)\n--\n\nFor transports; was fd watched?",
+            readers::remove_transport_writer,
         ),
     ];
     add_methods::<Runtime>(py, methods)
@@ -255,6 +276,23 @@ impl Runtime {
 
     fn get_debug(&self) -> bool {
         self.is_debug()
+    }
+
+    /// What asyncio's own code asks instead of `get_debug()`.
+    #[getter]
+    fn _debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[setter(_debug)]
+    fn py_set_private_debug(&self, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_debug(enabled.is_truthy()?);
+        Ok(())
+    }
+
+    /// The directions in which a descriptor is watched: the sum of `selectors.EVENT_READ` and `EVENT_WRITE`.
+    fn _watched(this: &Bound<'_, Self>, fd: RawFd) -> u8 {
+        readers::watched(This::new(this.as_any().as_borrowed(), this.get()), fd)
     }
 
     #[pyo3(name = "set_debug")]

@@ -1,12 +1,13 @@
-//! `add_reader`, `remove_reader`, `add_writer`, `remove_writer`.
+//! `add_reader`, `remove_reader`, `add_writer`, `remove_writer`, and the same with an underscore in front.
 //!
 //! Level-triggered to the caller, as asyncio's selectors are. The descriptor stays the caller's: nothing here changes
-//! its flags or closes it. Called by `event_loop.rs`.
+//! its flags or closes it. The public methods refuse a descriptor that an open transport uses; the private ones are
+//! what asyncio's own transports call, and `_add_reader` returns its handle. Called by `event_loop.rs`.
 
 use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::types::{PyDict, PyInt};
 
 use crate::handle::{self, Callback, Handle};
 use crate::py::call::Arguments;
@@ -19,31 +20,73 @@ use crate::runtime::ready::Ready;
 use crate::runtime::sources::Direction;
 use crate::runtime::{Io, Runtime};
 
-pub(crate) fn add_reader<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>) -> Reply<'py> {
-    add(loop_, args, "add_reader", Direction::Read)
+type Loop<'a, 'py> = This<'a, 'py, Runtime>;
+
+pub(crate) fn add_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    check_no_transport(loop_, args, "add_reader")?;
+    args.no_keyword("add_reader", &["fd", "callback"])?;
+    add(loop_, args, "add_reader", Direction::Read)?;
+    reply::none(loop_.py())
 }
 
-pub(crate) fn add_writer<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>) -> Reply<'py> {
-    add(loop_, args, "add_writer", Direction::Write)
+pub(crate) fn add_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    check_no_transport(loop_, args, "add_writer")?;
+    args.no_keyword("add_writer", &["fd", "callback"])?;
+    add(loop_, args, "add_writer", Direction::Write)?;
+    reply::none(loop_.py())
 }
 
-pub(crate) fn remove_reader<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>) -> Reply<'py> {
+pub(crate) fn remove_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    check_no_transport(loop_, args, "remove_reader")?;
     remove(loop_, args, "remove_reader", Direction::Read)
 }
 
-pub(crate) fn remove_writer<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>) -> Reply<'py> {
+pub(crate) fn remove_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    check_no_transport(loop_, args, "remove_writer")?;
     remove(loop_, args, "remove_writer", Direction::Write)
 }
 
-fn add<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
+/// `_add_reader(fd, callback, *args, context=None)`: for transports; returns the handle.
+pub(crate) fn add_transport_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    add(loop_, args, "_add_reader", Direction::Read)
+}
+
+/// `_add_writer(fd, callback, *args, context=None)`: for transports; returns the handle.
+pub(crate) fn add_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    add(loop_, args, "_add_writer", Direction::Write)
+}
+
+/// `_remove_reader(fd)`: for transports.
+pub(crate) fn remove_transport_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    remove(loop_, args, "_remove_reader", Direction::Read)
+}
+
+/// `_remove_writer(fd)`: for transports.
+pub(crate) fn remove_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+    remove(loop_, args, "_remove_writer", Direction::Write)
+}
+
+/// asyncio's RuntimeError if an open transport uses the descriptor. Python looks closer at one that is in the loop's map
+/// of transports; one that is not costs a look-up.
+fn check_no_transport<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str) -> PyResult<()> {
+    let names = names(loop_.py());
+    let file = args.required(method, 0, "fd")?;
+    let transports = loop_.object().getattr(&names.private_transports)?.getattr(&names.data)?.cast_into::<PyDict>()?;
+    if !transports.is_empty() && transports.contains(descriptor(file)?)? {
+        loop_.object().call_method1(&names.ensure_fd_no_transport, (file,))?;
+    }
+    Ok(())
+}
+
+fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
     let py = loop_.py();
     let file = args.required(method, 0, "fd")?;
     let function = args.required(method, 1, "callback")?;
-    args.no_keyword(method, &["fd", "callback"])?;
+    let context = args.only_keyword(method, &names(py).context, &["fd", "callback"])?;
     let fd = descriptor(file)?;
     loop_.check_closed()?;
-    let callback = Callback { function, arguments: Arguments::tail_of(args, 2), context: None };
-    let (_, work) = handle::work(loop_, callback)?;
+    let callback = Callback { function, arguments: Arguments::tail_of(args, 2), context };
+    let (handle, work) = handle::work(loop_, callback)?;
     let watched = {
         let mut core = loop_.core.open(py);
         let Io { registry, sources, .. } = core.io.as_mut().ok_or(Error::Closed)?;
@@ -56,10 +99,10 @@ fn add<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, di
             return Err(Error::Io(error).into());
         }
     }
-    reply::none(py)
+    Ok(handle)
 }
 
-fn remove<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
+fn remove<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
     let py = loop_.py();
     let file = args.required(method, 0, "fd")?;
     args.no_keyword(method, &["fd"])?;
@@ -79,6 +122,13 @@ fn remove<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str,
     let found = removed.is_some();
     cancel(py, removed)?;
     reply::bool(py, found)
+}
+
+/// The directions in which a descriptor is watched, as the `selectors` module counts: 1 for reading, 2 for writing.
+pub(crate) fn watched(loop_: Loop<'_, '_>, fd: RawFd) -> u8 {
+    let core = loop_.core.open(loop_.py());
+    let Some(io) = core.io.as_ref() else { return 0 };
+    u8::from(io.sources.is_watched(fd, Direction::Read)) + 2 * u8::from(io.sources.is_watched(fd, Direction::Write))
 }
 
 /// A handle that was queued already must not run any more.

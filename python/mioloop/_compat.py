@@ -17,6 +17,7 @@ from collections.abc import Callable
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from contextvars import Context
     from typing import Any, Final
 
     from ._policy import EventLoopPolicy
@@ -26,6 +27,9 @@ DEFAULT_EXECUTOR_MUST_BE_THREADS: Final = sys.version_info >= (3, 11)
 
 EXCEPTION_HANDLER_IN_CONTEXT: Final = sys.version_info >= (3, 12)
 """A custom exception handler runs in the context of the task or handle that failed."""
+
+HAS_SOCK_RECVFROM: Final = sys.version_info >= (3, 11)
+"""The loop has sock_recvfrom(), sock_recvfrom_into() and sock_sendto()."""
 
 HAS_POLICIES: Final = hasattr(events, "_init_event_loop_policy")
 """asyncio still has event loop policies (their removal is announced for 3.16)."""
@@ -38,6 +42,8 @@ MAIN_HAS_ANNOTATIONS: Final = sys.version_info < (3, 14)
 
 MAIN_HAS_CACHED: Final = sys.version_info < (3, 15)
 """The namespace of a script has `__cached__`."""
+
+_TRANSPORTS_HAVE_CONTEXT: Final = sys.version_info >= (3, 15)
 
 _POLICY_WARNING: Final = (
     "'asyncio.set_event_loop_policy' is deprecated and slated for removal in Python 3.16"
@@ -52,6 +58,11 @@ is_coroutine_function: Callable[[object], bool] = getattr(
 def is_debug_mode() -> bool:
     """Whether new loops start in debug mode: -X dev, or PYTHONASYNCIODEBUG in the environment."""
     return bool(coroutines._is_debug_mode())  # type: ignore[attr-defined]
+
+
+def transport_context(context: Context | None) -> dict[str, Context | None]:
+    """The keyword by which a stream transport is given its context, where it takes one (3.15)."""
+    return {"context": context} if _TRANSPORTS_HAVE_CONTEXT else {}
 
 
 def policy_base() -> type[Any]:

@@ -2,8 +2,9 @@
 
 The native base class does everything that runs once per callback or task step; what runs
 once per loop, per job or per failure is Python, in the file that its line here names. Users
-come through `mioloop.new_event_loop()`. Nothing is implemented in this file but the state
-that those files share.
+come through `mioloop.new_event_loop()`. Methods of the network are the functions of those
+files themselves, signatures and docstrings there. Nothing is implemented in this file but
+the state that those files share.
 """
 
 from __future__ import annotations
@@ -12,13 +13,31 @@ import asyncio
 import warnings
 import weakref
 
-from . import _compat, _executor, _lifecycle, _native, _report, _signals
+from . import (
+    _compat,
+    _connect,
+    _datagram,
+    _dns,
+    _executor,
+    _hooks,
+    _lifecycle,
+    _native,
+    _pipes,
+    _report,
+    _sendfile,
+    _serve,
+    _signals,
+    _sock,
+    _subprocess,
+    _tls,
+)
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from concurrent.futures import Executor, ThreadPoolExecutor
+    from socket import socket
     from typing import Any, TypeVar
 
     from typing_extensions import Self, TypeVarTuple, Unpack
@@ -35,7 +54,7 @@ if TYPE_CHECKING:
 #   descriptors add_reader, remove_reader, add_writer, remove_writer
 
 
-class Loop(_native.Loop, asyncio.AbstractEventLoop):
+class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
     """An asyncio event loop. It belongs to the thread that runs it.
 
     native_tasks: False makes `create_task()` and `create_future()` give asyncio's own Task
@@ -55,6 +74,8 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
         "_executor_shutdown_called",
         "_signal_handlers",
         "_signal_wakeup",
+        "_transports",
+        "_unix_server_sockets",
     )
     _default_executor: ThreadPoolExecutor | None
     _executor_shutdown_called: bool
@@ -64,6 +85,10 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
     _asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]]
     _asyncgens_shutdown_called: bool
     _coroutine_origin_saved_depth: int | None
+    # Names of asyncio, whose code uses them: open transports by descriptor, and the inodes of
+    # the Unix sockets that a server is to remove.
+    _transports: weakref.WeakValueDictionary[int, asyncio.Transport]
+    _unix_server_sockets: dict[socket, int]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Read `native_tasks` only: a subclass's constructor takes what arguments it likes."""
@@ -76,6 +101,8 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
         loop._executor_shutdown_called = False
         loop._signal_handlers = {}
         loop._signal_wakeup = None
+        loop._transports = weakref.WeakValueDictionary()
+        loop._unix_server_sockets = {}
         return loop
 
     def __init__(self, *, native_tasks: bool | None = None) -> None:
@@ -192,6 +219,34 @@ class Loop(_native.Loop, asyncio.AbstractEventLoop):
         the timeout only for joining, and 3.10 and 3.11 have none.
         """
         await _executor.shutdown_default_executor(self, timeout)
+
+    # The network, pipes and child processes: declared in the files named here. Where a type is
+    # to be ignored, typeshed's lacks a keyword of some version or has another name or type.
+
+    getaddrinfo = _dns.getaddrinfo
+    getnameinfo = _dns.getnameinfo
+    create_connection = _connect.create_connection
+    create_unix_connection = _connect.create_unix_connection
+    connect_accepted_socket = _connect.connect_accepted_socket  # type: ignore[assignment]
+    create_server = _serve.create_server  # type: ignore[assignment]
+    create_unix_server = _serve.create_unix_server  # type: ignore[assignment]
+    start_tls = _tls.start_tls
+    create_datagram_endpoint = _datagram.create_datagram_endpoint  # type: ignore[assignment]
+    sock_recv = _sock.sock_recv  # type: ignore[assignment]
+    sock_recv_into = _sock.sock_recv_into
+    sock_sendall = _sock.sock_sendall
+    sock_connect = _sock.sock_connect
+    sock_accept = _sock.sock_accept
+    if _compat.HAS_SOCK_RECVFROM:
+        sock_recvfrom = _sock.sock_recvfrom
+        sock_recvfrom_into = _sock.sock_recvfrom_into
+        sock_sendto = _sock.sock_sendto
+    sendfile = _sendfile.sendfile
+    sock_sendfile = _sendfile.sock_sendfile
+    connect_read_pipe = _pipes.connect_read_pipe
+    connect_write_pipe = _pipes.connect_write_pipe
+    subprocess_exec = _subprocess.subprocess_exec  # type: ignore[assignment]
+    subprocess_shell = _subprocess.subprocess_shell  # type: ignore[assignment]
 
     # Signals: _signals.py
 

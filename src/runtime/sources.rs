@@ -101,6 +101,14 @@ impl Sources {
         Ok(Some(work))
     }
 
+    pub(crate) fn is_watched(&self, fd: RawFd, direction: Direction) -> bool {
+        let slot = |source: &Source| match direction {
+            Direction::Read => source.read.is_some(),
+            Direction::Write => source.write.is_some(),
+        };
+        self.by_fd.get(&fd).is_some_and(slot)
+    }
+
     /// What to queue for one readiness, reading before writing.
     pub(crate) fn ready(&self, readiness: Readiness) -> impl Iterator<Item = &Ready> {
         let source = self.fd_of.get(&readiness.token).and_then(|fd| self.by_fd.get(fd));

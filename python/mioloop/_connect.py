@@ -1,0 +1,130 @@
+"""Connecting: `create_connection()` and its kin, and the transport that a connection gets.
+
+`_loop.Loop` takes the functions of this file as its methods. Their code is asyncio's of the
+running version; it asks the loop for transports, so `make_socket_transport()` is the one
+place where stream transports of TCP and Unix sockets are made, those of servers included.
+"""
+
+from __future__ import annotations
+
+from asyncio.base_events import BaseEventLoop
+from asyncio.selector_events import BaseSelectorEventLoop
+from asyncio.unix_events import _UnixSelectorEventLoop
+
+from . import _compat
+from ._borrow import borrowed
+
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    import os
+    import socket
+    from asyncio import BaseProtocol, Future, Server, Transport
+    from collections.abc import Callable
+    from contextvars import Context
+    from ssl import SSLContext
+    from typing import Any, TypeVar
+
+    from ._loop import Loop
+
+    _P = TypeVar("_P", bound=BaseProtocol)
+
+
+@borrowed(BaseEventLoop)
+async def create_connection(
+    loop: Loop,
+    protocol_factory: Callable[[], _P],
+    host: str | None = None,
+    port: int | str | None = None,
+    *,
+    ssl: SSLContext | bool | None = None,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    sock: socket.socket | None = None,
+    local_addr: tuple[str, int] | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    happy_eyeballs_delay: float | None = None,
+    interleave: int | None = None,
+    all_errors: bool = False,
+) -> tuple[Transport, _P]:
+    """Connect to a TCP server, or take over a stream socket; return (transport, protocol).
+
+    host, port: where to connect to; addresses are tried one after the other. `sock`, already
+    connected, instead of both. local_addr: (host, port) to bind to before connecting.
+    ssl: an SSLContext, or True for a default one. server_hostname: what the certificate is
+    checked against, `host` if it is None. ssl_handshake_timeout, ssl_shutdown_timeout:
+    seconds, 60 and 30 if None (the latter since 3.11).
+    happy_eyeballs_delay: seconds until the next address is tried beside the one in progress
+    (None: never). interleave: how many addresses of the first family come before the
+    families take turns. all_errors: raise an ExceptionGroup (since 3.12).
+
+    Raises OSError if no address works, ssl.SSLError if the handshake fails, ValueError for
+    arguments that exclude one another. Follows BaseEventLoop.create_connection.
+    """
+
+
+@borrowed(_UnixSelectorEventLoop)
+async def create_unix_connection(
+    loop: Loop,
+    protocol_factory: Callable[[], _P],
+    path: str | bytes | os.PathLike[str] | None = None,
+    *,
+    ssl: SSLContext | bool | None = None,
+    sock: socket.socket | None = None,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[Transport, _P]:
+    """Connect to a Unix stream socket; return (transport, protocol).
+
+    path: a file, or an abstract address that begins with a null; `sock`, already connected,
+    instead. The TLS arguments are those of `create_connection()`; with ssl, server_hostname
+    must be given. Raises OSError, ssl.SSLError and ValueError as that does.
+    Follows asyncio.unix_events._UnixSelectorEventLoop.create_unix_connection.
+    """
+
+
+@borrowed(BaseEventLoop)
+async def connect_accepted_socket(
+    loop: Loop,
+    protocol_factory: Callable[[], _P],
+    sock: socket.socket,
+    *,
+    ssl: SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> tuple[Transport, _P]:
+    """Take over a socket that was accepted outside asyncio; return (transport, protocol).
+
+    With ssl, this side is the server. The timeouts are seconds, as in `create_connection()`.
+    Raises ValueError if `sock` is no stream socket, ssl.SSLError if the handshake fails.
+    Follows asyncio.base_events.BaseEventLoop.connect_accepted_socket.
+    """
+
+
+def make_socket_transport(
+    loop: Loop,
+    sock: socket.socket,
+    protocol: BaseProtocol,
+    waiter: Future[None] | None = None,
+    *,
+    extra: dict[str, Any] | None = None,
+    server: Server | None = None,
+    context: Context | None = None,
+) -> Transport:
+    """Make the transport of a connected, non-blocking stream socket, which it will own.
+
+    waiter: gets None once the protocol's connection_made() has been called.
+    extra: what get_extra_info() knows already. server: told when the transport ends.
+    context: what the protocol is called in; only 3.15 and later give one.
+    Raises RuntimeError if an open transport has the descriptor (since 3.12).
+    Follows asyncio.selector_events.BaseSelectorEventLoop._make_socket_transport.
+    """
+    make: Any = BaseSelectorEventLoop._make_socket_transport  # type: ignore[attr-defined]
+    in_context = _compat.transport_context(context)
+    transport: Transport = make(
+        loop, sock, protocol, waiter, extra=extra, server=server, **in_context
+    )
+    return transport

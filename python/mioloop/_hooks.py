@@ -1,0 +1,110 @@
+"""`Hooks`: the private methods that asyncio's own functions call on a loop.
+
+`Loop` borrows asyncio's set-up code (see `_borrow`), and servers, transports and the TLS
+protocol are asyncio's as well. What they ask of `self` is here: made by us where transports
+come into being, asyncio's own function otherwise. The names, and which of them a version
+uses, are asyncio's. Users never call anything of this file.
+"""
+
+from __future__ import annotations
+
+import selectors
+from asyncio.base_events import BaseEventLoop
+from asyncio.selector_events import BaseSelectorEventLoop
+from asyncio.unix_events import _UnixSelectorEventLoop
+
+from . import _compat, _connect, _datagram, _pipes, _serve, _subprocess, _tls
+
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._loop import Loop
+
+_Base: Any = BaseEventLoop
+_Selector: Any = BaseSelectorEventLoop
+_Unix: Any = _UnixSelectorEventLoop
+
+
+class Hooks:
+    """Base class of `Loop`; it has no state."""
+
+    __slots__ = ()
+
+    # Where transports are made.
+    _make_socket_transport = _connect.make_socket_transport
+    _make_ssl_transport = _tls.make_ssl_transport
+    _make_datagram_transport = _datagram.make_datagram_transport
+    _make_read_pipe_transport = _pipes.make_read_pipe_transport
+    _make_write_pipe_transport = _pipes.make_write_pipe_transport
+    _make_subprocess_transport = _subprocess.make_subprocess_transport
+
+    # Connecting and serving.
+    _ensure_resolved = _Base._ensure_resolved
+    _getaddrinfo_debug = _Base._getaddrinfo_debug
+    _connect_sock = _Base._connect_sock
+    _create_connection_transport = _Base._create_connection_transport
+    _create_server_getaddrinfo = _Base._create_server_getaddrinfo
+    _ensure_fd_no_transport = _Selector._ensure_fd_no_transport
+    _start_serving = _Selector._start_serving
+    _accept_connection = _Selector._accept_connection
+    _accept_connection2 = _Selector._accept_connection2
+    _stop_serving = _serve.stop_serving
+
+    # Child processes.
+    _log_subprocess = _Base._log_subprocess
+    _child_watcher_callback = _Unix._child_watcher_callback
+
+    # The second half of each sock_* method.
+    _sock_recv = _Selector._sock_recv
+    _sock_recv_into = _Selector._sock_recv_into
+    _sock_sendall = _Selector._sock_sendall
+    _sock_connect = _Selector._sock_connect
+    _sock_connect_cb = _Selector._sock_connect_cb
+    _sock_accept = _Selector._sock_accept
+    _sock_read_done = _Selector._sock_read_done
+    _sock_write_done = _Selector._sock_write_done
+    if _compat.HAS_SOCK_RECVFROM:
+        _sock_recvfrom = _Selector._sock_recvfrom
+        _sock_recvfrom_into = _Selector._sock_recvfrom_into
+        _sock_sendto = _Selector._sock_sendto
+
+    # Sending files.
+    _check_sendfile_params = _Base._check_sendfile_params
+    _sendfile_native = _Selector._sendfile_native
+    _sendfile_fallback = _Base._sendfile_fallback
+    _sock_sendfile_native = _Unix._sock_sendfile_native
+    _sock_sendfile_native_impl = _Unix._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = _Unix._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
+    _sock_sendfile_fallback = _Base._sock_sendfile_fallback
+
+    @property
+    def _selector(self: Loop) -> SelectorView | None:  # type: ignore[misc]
+        """What transports ask, in their repr, whether they poll; None once closed."""
+        return None if self.is_closed() else SelectorView(self)
+
+
+class SelectorView:
+    """Shows which descriptors a loop watches as one of `selectors`' would, read-only."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def get_map(self) -> SelectorView:
+        """The mapping from descriptor to key, which this object is as well."""
+        return self
+
+    def get(self, fd: int, default: Any = None) -> Any:
+        """The key of `fd`, or `default` if it is not watched."""
+        events = self._loop._watched(fd)
+        return selectors.SelectorKey(fd, fd, events, None) if events else default
+
+    def get_key(self, fd: int) -> selectors.SelectorKey:
+        """The key of `fd`. Raises KeyError if it is not watched."""
+        key: selectors.SelectorKey | None = self.get(fd)
+        if key is None:
+            raise KeyError(f"{fd!r} is not registered")
+        return key

@@ -1,0 +1,58 @@
+"""Sending files: `sendfile()` over a transport, `sock_sendfile()` over a socket.
+
+`_loop.Loop` takes the functions of this file as its methods. The kernel copies where it can
+(os.sendfile); over TLS, and for files that are none, a thread reads and the loop writes,
+unless fallback=False asks for an error instead. The file stays the caller's and is left at
+the position behind what was sent.
+"""
+
+from __future__ import annotations
+
+from asyncio.base_events import BaseEventLoop
+
+from ._borrow import borrowed
+
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    from asyncio import WriteTransport
+    from socket import socket
+    from typing import IO
+
+    from ._loop import Loop
+
+
+@borrowed(BaseEventLoop)
+async def sendfile(
+    loop: Loop,
+    transport: WriteTransport,
+    file: IO[bytes],
+    offset: int = 0,
+    count: int | None = None,
+    *,
+    fallback: bool = True,
+) -> int:
+    """Send a file over a transport; return the number of bytes.
+
+    offset: where to begin, in bytes; count: how many at most, None for all.
+    Raises RuntimeError if the transport is closing or cannot do it, SendfileNotAvailableError
+    if the kernel cannot and fallback is False, ConnectionError if the peer goes away.
+    Follows asyncio.base_events.BaseEventLoop.sendfile.
+    """
+
+
+@borrowed(BaseEventLoop)
+async def sock_sendfile(
+    loop: Loop,
+    sock: socket,
+    file: IO[bytes],
+    offset: int = 0,
+    count: int | None = None,
+    *,
+    fallback: bool | None = True,
+) -> int:
+    """Send a file over a connected, non-blocking socket; return the number of bytes.
+
+    The arguments are those of `sendfile()`. Raises ValueError and TypeError for bad ones,
+    SendfileNotAvailableError if the kernel cannot and fallback is False, OSError.
+    Follows asyncio.base_events.BaseEventLoop.sock_sendfile.
+    """

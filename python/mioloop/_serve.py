@@ -1,0 +1,102 @@
+"""Serving: `create_server()`, `create_unix_server()`, and how their connections are accepted.
+
+`_loop.Loop` takes the functions of this file as its methods. A server is asyncio's own
+`Server` object, which tells the loop to listen by `_start_serving()` and to stop by
+`_stop_serving()`; the loop accepts, and gives each connection the transport that
+`_connect.make_socket_transport()` or `_tls.make_ssl_transport()` makes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from asyncio.base_events import BaseEventLoop
+from asyncio.log import logger
+from asyncio.unix_events import _UnixSelectorEventLoop
+
+from ._borrow import borrowed
+
+TYPE_CHECKING = False  # typing's own would import typing
+if TYPE_CHECKING:
+    from asyncio import BaseProtocol, Server
+    from collections.abc import Callable, Sequence
+    from ssl import SSLContext
+
+    from ._loop import Loop
+
+
+@borrowed(BaseEventLoop)
+async def create_server(
+    loop: Loop,
+    protocol_factory: Callable[[], BaseProtocol],
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    family: int = socket.AF_UNSPEC,
+    flags: int = socket.AI_PASSIVE,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    ssl: SSLContext | None = None,
+    reuse_address: bool | None = None,
+    reuse_port: bool | None = None,
+    keep_alive: bool | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+) -> Server:
+    """Listen on a TCP port; return the server.
+
+    host: a name, an address, several of them, or None for every interface. port: 0 or None
+    lets the system choose one. `sock`, already bound, instead of both.
+    backlog: connections that may wait to be accepted. reuse_address: True if None.
+    keep_alive: SO_KEEPALIVE (since 3.13). start_serving: False leaves that to the server.
+    ssl: the SSLContext of the server; the timeouts are seconds, as in `create_connection()`.
+
+    Raises OSError if an address cannot be bound, TypeError and ValueError for bad arguments.
+    Follows asyncio.base_events.BaseEventLoop.create_server.
+    """
+
+
+@borrowed(_UnixSelectorEventLoop)
+async def create_unix_server(
+    loop: Loop,
+    protocol_factory: Callable[[], BaseProtocol],
+    path: str | bytes | os.PathLike[str] | None = None,
+    *,
+    sock: socket.socket | None = None,
+    backlog: int = 100,
+    ssl: SSLContext | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+    start_serving: bool = True,
+    cleanup_socket: bool = True,
+) -> Server:
+    """Listen on a Unix stream socket; return the server.
+
+    path: a file, which replaces a socket left there, or an abstract address that begins with
+    a null; `sock`, already bound, instead. cleanup_socket: remove the file when the server
+    closes (since 3.13). The others are those of `create_server()`, as are the errors.
+    Follows asyncio.unix_events._UnixSelectorEventLoop.create_unix_server.
+    """
+
+
+def stop_serving(loop: Loop, sock: socket.socket) -> None:
+    """Close a listening socket; remove the file of a Unix one, unless another took its place.
+
+    Called by the server. Follows asyncio.unix_events._UnixSelectorEventLoop._stop_serving
+    (3.13), whose code cannot be borrowed since it calls `super()`. Versions before never put
+    a socket into `_unix_server_sockets`.
+    """
+    inode = loop._unix_server_sockets.pop(sock, None)
+    path = sock.getsockname() if inode is not None else None
+    loop._remove_reader(sock.fileno())
+    sock.close()
+    if path is None:
+        return
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
