@@ -96,6 +96,19 @@ def test_data_that_was_there_before_the_registration(loop: Loop, pair: Pair) -> 
     loop.remove_reader(ours)
 
 
+def test_data_that_came_between_two_runs_is_seen_in_the_first_turn(loop: Loop, pair: Pair) -> None:
+    """Even if that turn has other work, and is the only one."""
+    ours, theirs = pair
+    seen: list[bytes] = []
+    loop.add_reader(ours, lambda: seen.append(ours.recv(10)))
+    run_for(loop)
+    theirs.send(b"data")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == [b"data"]
+    loop.remove_reader(ours)
+
+
 def test_data_that_is_left_over_when_a_reader_is_added_again(loop: Loop, pair: Pair) -> None:
     ours, theirs = pair
     theirs.send(b"ab")

@@ -45,7 +45,8 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     if this.shared.running.compare_exchange(0, tag, Relaxed, Relaxed).is_err() {
         return Err(Error::AlreadyRunning.into());
     }
-    let mut last = LastPoll { turns: MOST_TURNS, time_ns: 0 };
+    // The first turn asks the kernel: what happened between two runs is known before the second goes on.
+    let mut last = LastPoll { turns: MOST_TURNS - 1, time_ns: 0 };
     let result = loop {
         if let Err(error) = turn(this, &mut last) {
             break Err(error);
