@@ -21,7 +21,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::{future, readers, task, thread_safe_handle};
+use crate::{future, readers, server, task, thread_safe_handle, transport};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -92,6 +92,11 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
             c"_remove_writer",
             c"_remove_writer($self, fd)\n--\n\nFor transports; was fd watched?",
             readers::remove_transport_writer,
+        ),
+        Method::one_arg(
+            c"_ensure_fd_no_transport",
+            c"Raises RuntimeError if a transport has the descriptor.",
+            readers::ensure_fd_no_transport,
         ),
     ];
     add_methods::<Runtime>(py, methods)
@@ -377,6 +382,35 @@ impl Runtime {
             return Err(Error::OtherLoopRunning.into());
         }
         Ok(())
+    }
+
+    /// A transport for a connected stream socket, which stays the owner of its descriptor. asyncio's private hook.
+    #[pyo3(signature = (sock, protocol, waiter=None, *, extra=None, server=None, context=None))]
+    fn _make_socket_transport<'py>(
+        this: &Bound<'py, Self>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<&Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyAny>>,
+        server: Option<&Bound<'py, PyAny>>,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = transport::Options { protocol, waiter, extra, server, context };
+        transport::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+    }
+
+    /// Accepts the connections of a listening socket, in copies of `context`, until `remove_reader(sock)`.
+    #[pyo3(signature = (protocol_factory, sock, server=None, backlog=100, context=None))]
+    fn _accept_connections<'py>(
+        this: &Bound<'py, Self>,
+        protocol_factory: &Bound<'py, PyAny>,
+        sock: &Bound<'py, PyAny>,
+        server: Option<&Bound<'py, PyAny>>,
+        backlog: usize,
+        context: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
+        let options = server::Options { socket: sock, factory: protocol_factory, server, backlog, context };
+        server::accept_connections(This::new(this.as_any().as_borrowed(), this.get()), &options)
     }
 
     /// Runs turns until `stop()`. `run_forever` surrounds it with what asyncio sets up.

@@ -209,6 +209,16 @@ pub(crate) fn queue<'py, T: AsHandle>(loop_: This<'_, 'py, Runtime>, fields: T, 
     Ok(handle)
 }
 
+/// Work that lost its descriptor or its place: a handle that was queued already must not run any more.
+pub(crate) fn cancel_all(py: Python<'_>, work: impl IntoIterator<Item = Ready>) -> PyResult<()> {
+    for work in work {
+        if let Some(handle) = This::<Handle>::of_exact(work.object.borrow(py)) {
+            handle.cancel(handle.object())?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs a handle's callback in its context.
 pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {
     let py = loop_.py();

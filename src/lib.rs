@@ -2,15 +2,18 @@
 //!
 //! Imported by `python/mioloop/__init__.py`. Names and asyncio's registers are looked up first, since every class uses them.
 
+mod address;
 mod event_loop;
 mod future;
 mod handle;
 mod py;
 mod readers;
 mod runtime;
+mod server;
 mod task;
 mod thread_safe_handle;
 mod timer_handle;
+mod transport;
 
 use pyo3::prelude::*;
 
@@ -29,6 +32,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TimerHandle", timer_handle::define(py)?)?;
     module.add("Future", future::methods::define(py)?)?;
     module.add("Task", task::methods::define(py)?)?;
+    module.add("StreamTransport", transport::methods::define(py)?)?;
+    server::define(py)?;
     event_loop::define(py)?;
     module.add_class::<runtime::Runtime>()
 }

@@ -6,18 +6,18 @@
 
 use std::os::fd::RawFd;
 
+use mioloop_core::poller::Token;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt};
+use pyo3::types::PyInt;
 
-use crate::handle::{self, Callback, Handle};
+use crate::handle::{self, Callback};
 use crate::py::call::Arguments;
 use crate::py::class::This;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Reply};
 use crate::py::names::names;
 use crate::py::reply;
-use crate::runtime::ready::Ready;
-use crate::runtime::sources::Direction;
+use crate::runtime::sources::{Direction, Owner, Refused};
 use crate::runtime::{Io, Runtime};
 
 type Loop<'a, 'py> = This<'a, 'py, Runtime>;
@@ -66,16 +66,36 @@ pub(crate) fn remove_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 
     remove(loop_, args, "_remove_writer", Direction::Write)
 }
 
-/// asyncio's RuntimeError if an open transport uses the descriptor. Python looks closer at one that is in the loop's map
-/// of transports; one that is not costs a look-up.
+/// `_ensure_fd_no_transport`: a transport's descriptor is its own.
+pub(crate) fn ensure_fd_no_transport<'py>(loop_: Loop<'_, 'py>, file: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    ensure_no_transport(loop_, file)?;
+    reply::none(loop_.py())
+}
+
 fn check_no_transport<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str) -> PyResult<()> {
-    let names = names(loop_.py());
-    let file = args.required(method, 0, "fd")?;
-    let transports = loop_.object().getattr(&names.private_transports)?.getattr(&names.data)?.cast_into::<PyDict>()?;
-    if !transports.is_empty() && transports.contains(descriptor(file)?)? {
-        loop_.object().call_method1(&names.ensure_fd_no_transport, (file,))?;
-    }
-    Ok(())
+    ensure_no_transport(loop_, args.required(method, 0, "fd")?)
+}
+
+/// asyncio's RuntimeError if an open transport uses the descriptor.
+pub(crate) fn ensure_no_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    let fd = descriptor(file)?;
+    let used = {
+        let core = loop_.core.open(loop_.py());
+        let found = core.io.as_ref().and_then(|io| Some((io, io.registry.token_of(fd)?)));
+        found.filter(|(io, token)| io.sources.owner_of(*token) == Some(Owner::Transport)).map(|(_, token)| token)
+    };
+    used.map_or(Ok(()), |token| Err(used_by_transport(loop_, file, token)?))
+}
+
+#[cold]
+fn used_by_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, token: Token) -> PyResult<PyErr> {
+    let py = loop_.py();
+    let work = loop_.core.open(py).io.as_ref().and_then(|io| io.sources.waiter_of(py, token));
+    let transport = match work {
+        Some(work) => work.object.bind(py).repr()?.to_string(),
+        None => String::from("that is paused"),
+    };
+    Ok(Error::Runtime(format!("File descriptor {} is used by transport {transport}", file.repr()?)).into())
 }
 
 fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
@@ -93,10 +113,13 @@ fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: 
         sources.watch(registry, fd, direction, work)
     };
     match watched {
-        Ok(replaced) => cancel(py, replaced)?,
-        Err((error, unused)) => {
+        Ok(replaced) => handle::cancel_all(py, replaced)?,
+        Err((refused, unused)) => {
             drop(unused);
-            return Err(Error::Io(error).into());
+            return Err(match refused {
+                Refused::Transport(token) => used_by_transport(loop_, file, token)?,
+                Refused::Io(error) => Error::Io(error).into(),
+            });
         }
     }
     Ok(handle)
@@ -120,7 +143,7 @@ fn remove<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, directio
     };
     let removed = removed.map_err(Error::Io)?;
     let found = removed.is_some();
-    cancel(py, removed)?;
+    handle::cancel_all(py, removed)?;
     reply::bool(py, found)
 }
 
@@ -128,20 +151,12 @@ fn remove<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, directio
 pub(crate) fn watched(loop_: Loop<'_, '_>, fd: RawFd) -> u8 {
     let core = loop_.core.open(loop_.py());
     let Some(io) = core.io.as_ref() else { return 0 };
-    u8::from(io.sources.is_watched(fd, Direction::Read)) + 2 * u8::from(io.sources.is_watched(fd, Direction::Write))
-}
-
-/// A handle that was queued already must not run any more.
-fn cancel(py: Python<'_>, work: Option<Ready>) -> PyResult<()> {
-    let Some(work) = work else { return Ok(()) };
-    if let Some(handle) = This::<Handle>::of_exact(work.object.borrow(py)) {
-        handle.cancel(handle.object())?;
-    }
-    Ok(())
+    let watched = |direction| u8::from(io.sources.is_watched(&io.registry, fd, direction));
+    watched(Direction::Read) + 2 * watched(Direction::Write)
 }
 
 /// The number behind a descriptor or an object with `fileno()`; asyncio's errors otherwise.
-fn descriptor(file: Borrowed<'_, '_, PyAny>) -> PyResult<RawFd> {
+pub(crate) fn descriptor(file: Borrowed<'_, '_, PyAny>) -> PyResult<RawFd> {
     let invalid = |_| -> PyErr {
         let shown = file.repr().map_or_else(|_| String::new(), |repr| repr.to_string());
         Error::Value(format!("Invalid file object: {shown}")).into()

@@ -12,11 +12,17 @@
 //! | [`timers`] | the deadline queue: O(1) cancel, first in first out among equals |
 //! | [`inbox`] | work pushed by other threads, and whether they must wake the loop |
 //! | [`poller`] | readiness of descriptors, wake-ups, precise waits |
+//! | [`outgoing`] | the write backlog: partial writes, slices for a vectored write |
+//! | [`watermarks`] | when a protocol must stop writing, and when it may go on |
+//! | [`connection`] | the life of a connection, as legal transitions |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod clock;
+pub mod connection;
 pub mod inbox;
+pub mod outgoing;
 pub mod poller;
 pub mod timers;
+pub mod watermarks;

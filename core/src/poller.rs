@@ -202,5 +202,6 @@ fn readiness(event: &mio::event::Event) -> Option<RawReadiness> {
         token: Token::from_packed(packed),
         readable: broken || event.is_readable() || event.is_read_closed(),
         writable: broken || event.is_writable(),
+        ended: broken || event.is_read_closed(),
     })
 }

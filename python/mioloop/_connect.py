@@ -1,28 +1,25 @@
-"""Connecting: `create_connection()` and its kin, and the transport that a connection gets.
+"""Connecting: `create_connection()`, `create_unix_connection()`, `connect_accepted_socket()`.
 
 `_loop.Loop` takes the functions of this file as its methods. Their code is asyncio's of the
-running version; it asks the loop for transports, so `make_socket_transport()` is the one
-place where stream transports of TCP and Unix sockets are made, those of servers included.
+running version; it asks the loop for transports, which are native
+(`_native.Loop._make_socket_transport`).
 """
 
 from __future__ import annotations
 
 from asyncio.base_events import BaseEventLoop
-from asyncio.selector_events import BaseSelectorEventLoop
 from asyncio.unix_events import _UnixSelectorEventLoop
 
-from . import _compat
 from ._borrow import borrowed
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     import os
     import socket
-    from asyncio import BaseProtocol, Future, Server, Transport
+    from asyncio import BaseProtocol, Transport
     from collections.abc import Callable
-    from contextvars import Context
     from ssl import SSLContext
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from ._loop import Loop
 
@@ -102,29 +99,3 @@ async def connect_accepted_socket(
     Raises ValueError if `sock` is no stream socket, ssl.SSLError if the handshake fails.
     Follows asyncio.base_events.BaseEventLoop.connect_accepted_socket.
     """
-
-
-def make_socket_transport(
-    loop: Loop,
-    sock: socket.socket,
-    protocol: BaseProtocol,
-    waiter: Future[None] | None = None,
-    *,
-    extra: dict[str, Any] | None = None,
-    server: Server | None = None,
-    context: Context | None = None,
-) -> Transport:
-    """Make the transport of a connected, non-blocking stream socket, which it will own.
-
-    waiter: gets None once the protocol's connection_made() has been called.
-    extra: what get_extra_info() knows already. server: told when the transport ends.
-    context: what the protocol is called in; only 3.15 and later give one.
-    Raises RuntimeError if an open transport has the descriptor (since 3.12).
-    Follows asyncio.selector_events.BaseSelectorEventLoop._make_socket_transport.
-    """
-    make: Any = BaseSelectorEventLoop._make_socket_transport  # type: ignore[attr-defined]
-    in_context = _compat.transport_context(context)
-    transport: Transport = make(
-        loop, sock, protocol, waiter, extra=extra, server=server, **in_context
-    )
-    return transport

@@ -13,7 +13,7 @@ from asyncio.base_events import BaseEventLoop
 from asyncio.selector_events import BaseSelectorEventLoop
 from asyncio.unix_events import _UnixSelectorEventLoop
 
-from . import _compat, _connect, _datagram, _pipes, _serve, _subprocess, _tls
+from . import _compat, _datagram, _pipes, _sendfile, _serve, _subprocess, _tls
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ class Hooks:
     __slots__ = ()
 
     # Where transports are made.
-    _make_socket_transport = _connect.make_socket_transport
     _make_ssl_transport = _tls.make_ssl_transport
     _make_datagram_transport = _datagram.make_datagram_transport
     _make_read_pipe_transport = _pipes.make_read_pipe_transport
@@ -45,8 +44,8 @@ class Hooks:
     _connect_sock = _Base._connect_sock
     _create_connection_transport = _Base._create_connection_transport
     _create_server_getaddrinfo = _Base._create_server_getaddrinfo
-    _ensure_fd_no_transport = _Selector._ensure_fd_no_transport
-    _start_serving = _Selector._start_serving
+    _start_serving = _serve.start_serving
+    _start_serving_tls = _Selector._start_serving
     _accept_connection = _Selector._accept_connection
     _accept_connection2 = _Selector._accept_connection2
     _stop_serving = _serve.stop_serving
@@ -71,7 +70,7 @@ class Hooks:
 
     # Sending files.
     _check_sendfile_params = _Base._check_sendfile_params
-    _sendfile_native = _Selector._sendfile_native
+    _sendfile_native = _sendfile.sendfile_native
     _sendfile_fallback = _Base._sendfile_fallback
     _sock_sendfile_native = _Unix._sock_sendfile_native
     _sock_sendfile_native_impl = _Unix._sock_sendfile_native_impl

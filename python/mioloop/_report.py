@@ -98,7 +98,7 @@ def default_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
         exc_info = (type(exception), exception, exception.__traceback__)
     if "source_traceback" not in context:
         handle = getattr(loop, "_current_handle", None)
-        if handle is not None and handle._source_traceback:
+        if getattr(handle, "_source_traceback", None):
             context["handle_traceback"] = handle._source_traceback
     lines = [message]
     for key in sorted(context):

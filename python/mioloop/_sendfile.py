@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from ._loop import Loop
+    from ._native import StreamTransport
 
 
 @borrowed(BaseEventLoop)
@@ -56,3 +57,23 @@ async def sock_sendfile(
     SendfileNotAvailableError if the kernel cannot and fallback is False, OSError.
     Follows asyncio.base_events.BaseEventLoop.sock_sendfile.
     """
+
+
+async def sendfile_native(
+    loop: Loop, transport: StreamTransport, file: IO[bytes], offset: int, count: int | None
+) -> int:
+    """Let the kernel copy the file to the transport's socket, which nobody else writes to then.
+
+    Raises SendfileNotAvailableError if the kernel cannot.
+    Follows asyncio.selector_events.BaseSelectorEventLoop._sendfile_native.
+    """
+    resumes = transport.is_reading()
+    transport.pause_reading()
+    await transport._make_empty_waiter()
+    transport._release_fd()
+    try:
+        return await loop.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+    finally:
+        transport._reset_empty_waiter()
+        if resumes:
+            transport.resume_reading()

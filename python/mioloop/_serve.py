@@ -14,13 +14,16 @@ from asyncio.base_events import BaseEventLoop
 from asyncio.log import logger
 from asyncio.unix_events import _UnixSelectorEventLoop
 
+from . import _compat
 from ._borrow import borrowed
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import BaseProtocol, Server
     from collections.abc import Callable, Sequence
+    from contextvars import Context
     from ssl import SSLContext
+    from typing import Any
 
     from ._loop import Loop
 
@@ -78,6 +81,31 @@ async def create_unix_server(
     closes (since 3.13). The others are those of `create_server()`, as are the errors.
     Follows asyncio.unix_events._UnixSelectorEventLoop.create_unix_server.
     """
+
+
+def start_serving(
+    loop: Loop,
+    protocol_factory: Callable[[], BaseProtocol],
+    sock: socket.socket,
+    sslcontext: SSLContext | None = None,
+    server: Server | None = None,
+    backlog: int = 100,
+    *timeouts: float | None,
+    context: Context | None = None,
+    **tls: Any,
+) -> None:
+    """Begin to accept the connections of a listening socket.
+
+    timeouts, tls: the TLS handshake's and shutdown's, seconds, as the running version gives
+    them. context: what each connection gets a copy of; only 3.15 and later give one.
+    Called by the server.
+    Follows asyncio.selector_events.BaseSelectorEventLoop._start_serving.
+    """
+    if sslcontext is None:
+        loop._accept_connections(protocol_factory, sock, server, backlog, context)
+        return
+    tls.update(_compat.transport_context(context))
+    loop._start_serving_tls(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **tls)
 
 
 def stop_serving(loop: Loop, sock: socket.socket) -> None:

@@ -106,6 +106,12 @@ pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Owned::new) }
 }
 
+/// `context.copy()`.
+pub(crate) fn fork_context(context: &Bound<'_, PyAny>) -> PyResult<Owned> {
+    // SAFETY: attached; checks the type itself, and returns a new reference or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())).map(Owned::new) }
+}
+
 /// `isinstance(object, contextvars.Context)`.
 pub(crate) fn is_context(object: Borrowed<'_, '_, PyAny>) -> bool {
     // SAFETY: reads the type of a live object.

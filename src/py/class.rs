@@ -32,6 +32,8 @@ pub(crate) struct Class {
     pub(super) heap_base: AtomicBool,
     /// Byte offset of the instance dict, the only field of the base that Python code may set; 0 if not known.
     dict_offset: AtomicIsize,
+    /// Byte offset of an instance dict of ours; 0 if the class has none, or its base's.
+    own_dict: AtomicUsize,
     pub(super) spares: Spares,
 }
 
@@ -44,6 +46,7 @@ impl Class {
             plain_base: AtomicBool::new(false),
             heap_base: AtomicBool::new(false),
             dict_offset: AtomicIsize::new(0),
+            own_dict: AtomicUsize::new(0),
             spares: Spares::new(),
         }
     }
@@ -73,6 +76,24 @@ impl Class {
         let dict = self.dict_offset.load(Relaxed);
         // SAFETY: instances, of subclasses too, have their dict where `find_dict` saw it.
         self.plain_base.load(Relaxed) || (dict != 0 && unsafe { (*word_at(object, dict)).is_null() })
+    }
+
+    /// Where the object has a dict of ours, or None.
+    #[inline(always)]
+    pub(super) fn own_dict(&self, object: *mut ffi::PyObject) -> Option<*mut *mut ffi::PyObject> {
+        match self.own_dict.load(Relaxed) {
+            0 => None,
+            offset => Some(word_at(object, offset.cast_signed())),
+        }
+    }
+
+    /// # Safety
+    /// The object is an instance of the class, and the thread attached.
+    pub(super) unsafe fn clear_own_dict(&self, object: *mut ffi::PyObject) {
+        if let Some(dict) = self.own_dict(object) {
+            // SAFETY: the word is the object's own; it is emptied before the dict goes, whose end may run Python code.
+            unsafe { ffi::Py_XDECREF(dict.replace(std::ptr::null_mut())) }
+        }
     }
 
     fn is_instance(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
@@ -225,6 +246,9 @@ pub(crate) enum Ancestry<'a, 'py> {
     /// Answers to `__class__` with this Python class, so that its instances are instances of it, and has its Python
     /// methods; but inherits from `object`: nine empty slots would make every instance half as large again.
     StandsFor(&'a Bound<'py, PyType>),
+    /// Inherits from a Python class with slots, each of which an attribute of ours hides, so that they stay empty. Python
+    /// code may neither subclass nor instantiate it, but may set attributes.
+    Extends(&'a Bound<'py, PyType>),
     /// Has nothing to do with asyncio's classes.
     Alone,
 }
@@ -245,21 +269,27 @@ pub(crate) fn define<'py, T: Fields>(
     let (base, model) = match recipe.ancestry {
         Ancestry::Inherits(base) => (base, Some(base)),
         Ancestry::StandsFor(model) => (&object, Some(model)),
+        Ancestry::Extends(base) => (base, None),
         Ancestry::Alone => (&object, None),
     };
     let inherits = matches!(recipe.ancestry, Ancestry::Inherits(_));
+    let has_dict = matches!(recipe.ancestry, Ancestry::Extends(_));
     let base = base.as_type_ptr();
     // SAFETY: `base` is a live type object.
     let (base_size, base_is_heap) =
         unsafe { ((*base).tp_basicsize.cast_unsigned(), ffi::PyType_GetFlags(base) & ffi::Py_TPFLAGS_HEAPTYPE != 0) };
-    // Behind `object` comes a list of weak references; asyncio's C classes have their own.
-    let offset = if inherits { base_size.next_multiple_of(align_of::<T>()) } else { base_size + size_of::<usize>() };
+    // Behind a base without one comes a list of weak references, and a dict where there is one.
+    let words = if inherits { 0 } else { 1 + usize::from(has_dict) };
+    let offset = base_size.next_multiple_of(align_of::<T>()) + words * size_of::<usize>();
+    if has_dict {
+        class.own_dict.store(offset - size_of::<usize>(), Relaxed);
+    }
     class.base.store(base, Relaxed);
     class.offset.store(offset, Relaxed);
     class.plain_base.store(!inherits, Relaxed);
     class.heap_base.store(inherits && base_is_heap, Relaxed);
 
-    let (mut slots, flags) = finish_slots::<T>(recipe, slots.into_raw(methods, model), base_size);
+    let (mut slots, flags) = finish_slots::<T>(recipe, slots.into_raw(methods, model, has_dict), base_size);
     let mut spec = ffi::PyType_Spec {
         name: recipe.name.as_ptr(),
         basicsize: c_int::try_from(offset + size_of::<T>()).expect("objects are small"),
@@ -293,7 +323,8 @@ fn finish_slots<T: Fields>(
 ) -> (Vec<ffi::PyType_Slot>, c_ulong) {
     let inherits = matches!(recipe.ancestry, Ancestry::Inherits(_));
     if !inherits {
-        slots.push(raw_slot(ffi::Py_tp_members, weak_references_member(base_size)));
+        let dict = T::class().own_dict.load(Relaxed);
+        slots.push(raw_slot(ffi::Py_tp_members, hidden_members(base_size, dict)));
     }
     slots.push(raw_slot(ffi::Py_tp_dealloc, dealloc::<T> as ffi::destructor as *mut c_void));
     slots.push(raw_slot(ffi::Py_tp_traverse, traverse::<T> as ffi::traverseproc as *mut c_void));
@@ -327,17 +358,22 @@ fn borrow_methods(class: &Bound<'_, PyType>, model: &Bound<'_, PyType>) -> PyRes
     Ok(())
 }
 
-/// A member table that tells Python where the list of weak references is.
-fn weak_references_member(offset: usize) -> *mut c_void {
-    let member = ffi::PyMemberDef {
-        name: c"__weaklistoffset__".as_ptr(),
+/// A member table that tells Python where the list of weak references is, and the dict if there is one.
+fn hidden_members(weak_references: usize, dict: usize) -> *mut c_void {
+    let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
+        name: name.as_ptr(),
         type_code: ffi::Py_T_PYSSIZET,
         offset: offset.cast_signed(),
         flags: ffi::Py_READONLY,
         doc: std::ptr::null(),
     };
+    let mut members = vec![member(c"__weaklistoffset__", weak_references)];
+    if dict != 0 {
+        members.push(member(c"__dictoffset__", dict));
+    }
+    members.push(ffi::PyMemberDef::default());
     // Lives as long as the type: for ever.
-    Box::leak(Box::new([member, ffi::PyMemberDef::default()])).as_mut_ptr().cast()
+    Vec::leak(members).as_mut_ptr().cast()
 }
 
 /// Where instances keep their dict: CPython has moved it three times, so an attribute is set to see which word changes.
@@ -415,6 +451,14 @@ unsafe extern "C" fn traverse<T: Fields>(
                 return code;
             }
         }
+        if let Some(dict) = class.own_dict(object)
+            && !(*dict).is_null()
+        {
+            let code = visit(*dict, argument);
+            if code != 0 {
+                return code;
+            }
+        }
         let during = Visit { visit, argument, _during: PhantomData };
         if let Err(Stop(code)) = (*fields_ptr::<T>(object)).visit(during) {
             return code;
@@ -434,6 +478,7 @@ unsafe extern "C" fn clear<T: Fields>(object: *mut ffi::PyObject) -> c_int {
     // SAFETY: the collector passes a live instance, attached; what is dropped has left the fields before.
     unsafe {
         drop((*fields_ptr::<T>(object)).take_references(Python::assume_attached()));
+        class.clear_own_dict(object);
         match (*class.base.load(Relaxed)).tp_clear {
             Some(base_clear) if !class.plain_base.load(Relaxed) => base_clear(object),
             _ => 0,

@@ -47,6 +47,16 @@ pub(crate) const UNCANCEL_TAKES_BACK: bool = cfg!(Py_3_13);
 /// `Future.__init__` a second time is an error: 3.15.
 pub(crate) const INIT_ONCE: bool = cfg!(Py_3_15);
 
+/// `Server._attach(transport)` takes the transport: 3.13. Before, it counts.
+pub(crate) const SERVER_KNOWS_TRANSPORTS: bool = cfg!(Py_3_13);
+
+/// `transport.writelines()` joins its data and calls `write()`: until 3.11.
+pub(crate) const WRITELINES_JOINS: bool = cfg!(not(Py_3_12));
+
+/// What `transport.write()` says of other types: 3.14 says it more exactly.
+pub(crate) const WRITE_TAKES: &str =
+    if cfg!(Py_3_14) { "a bytes, bytearray, or memoryview object" } else { "a bytes-like object" };
+
 /// The exception to store for `set_exception(StopIteration())`, or the error to raise.
 pub(crate) fn stop_iteration_in_future<'py>(exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = exception.py();

@@ -5,8 +5,11 @@
 use std::borrow::Cow;
 use std::io;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyKeyboardInterrupt, PyOSError, PyResourceWarning, PyRuntimeError, PySystemExit, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::names::names;
 
@@ -55,7 +58,33 @@ impl From<Error> for PyErr {
             Error::Runtime(text) => PyRuntimeError::new_err(text),
             Error::Type(text) => PyTypeError::new_err(text),
             Error::Value(text) => PyValueError::new_err(text),
-            Error::Io(error) => error.into(),
+            Error::Io(error) => Python::attach(|py| match os_error(py, &error) {
+                Ok(exception) | Err(exception) => exception,
+            }),
         }
     }
+}
+
+/// `OSError(errno, strerror(errno))`, of the subclass that belongs to the number.
+fn os_error(py: Python<'_>, error: &io::Error) -> PyResult<PyErr> {
+    let class = py.get_type::<PyOSError>();
+    let exception = match error.raw_os_error() {
+        Some(number) => class.call1((number, names(py).strerror.bind(py).call1((number,))?))?,
+        None => class.call1((error.to_string(),))?,
+    };
+    Ok(PyErr::from_value(exception))
+}
+
+/// `KeyboardInterrupt` and `SystemExit` leave `run_forever`; every other exception is somebody's to handle.
+pub(crate) fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
+}
+
+/// `warnings.warn(text, ResourceWarning, source=object)`.
+pub(crate) fn warn_of_resource(object: &Bound<'_, PyAny>, text: &str) -> PyResult<()> {
+    let py = object.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item("source", object)?;
+    let class = py.get_type::<PyResourceWarning>();
+    py.import("warnings")?.call_method("warn", (text, class), Some(&keywords)).map(|_| ())
 }

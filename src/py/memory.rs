@@ -222,6 +222,7 @@ pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         }
         ffi::PyObject_GC_UnTrack(object.cast());
         clear_weak_references(object, type_object);
+        class.clear_own_dict(object);
         let base = class.base.load(Relaxed);
         let plain_base = class.plain_base.load(Relaxed);
         if exact

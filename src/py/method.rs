@@ -411,6 +411,7 @@ impl<T: Fields> Slots<T> {
         mut self,
         methods: Vec<Method<T>>,
         model: Option<&Bound<'_, PyType>>,
+        has_dict: bool,
     ) -> Vec<ffi::PyType_Slot> {
         let mut calls = Vec::new();
         let mut attributes = Vec::new();
@@ -423,6 +424,14 @@ impl<T: Fields> Slots<T> {
                 Entry::Call(definition) => calls.push(definition),
                 Entry::Attribute(definition) => attributes.push(definition),
             }
+        }
+        if has_dict {
+            attributes.push(ffi::PyGetSetDef {
+                name: c"__dict__".as_ptr(),
+                get: Some(ffi::PyObject_GenericGetDict),
+                set: Some(ffi::PyObject_GenericSetDict),
+                ..Default::default()
+            });
         }
         calls.push(ffi::PyMethodDef::zeroed());
         attributes.push(ffi::PyGetSetDef::default());

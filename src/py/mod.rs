@@ -4,10 +4,12 @@
 //! Nothing here knows what a task, a future or a loop is.
 
 pub(crate) mod awaiting;
+pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod class;
 pub(crate) mod compat;
+pub(crate) mod descriptor;
 pub(crate) mod errors;
 pub(crate) mod introspection;
 pub(crate) mod known;

@@ -21,7 +21,7 @@ macro_rules! names {
             fn load(py: Python<'_>) -> PyResult<Self> {
                 Ok(Names {
                     $($field: PyString::intern(py, $text).unbind(),)*
-                    $($import: py.import($module)?.getattr($name)?.unbind(),)*
+                    $($import: import(py, $module, $name)?,)*
                 })
             }
         }
@@ -63,6 +63,30 @@ names! {
         time = "time",
         value = "value",
         warning = "warning",
+        attach = "_attach",
+        buffer_updated = "buffer_updated",
+        cancelled = "cancelled",
+        close = "close",
+        connection_lost = "connection_lost",
+        connection_made = "connection_made",
+        data_received = "data_received",
+        debug = "debug",
+        default = "default",
+        detach = "_detach",
+        eof_received = "eof_received",
+        error_received = "error_received",
+        get_buffer = "get_buffer",
+        high = "high",
+        low = "low",
+        pause_writing = "pause_writing",
+        peername = "peername",
+        protocol = "protocol",
+        resume_writing = "resume_writing",
+        set_exception = "set_exception",
+        set_result = "set_result",
+        sockname = "sockname",
+        socket = "socket",
+        transport = "transport",
         wakeup = "_wakeup",
         step = "_step",
         task_context = "_context",
@@ -81,7 +105,23 @@ names! {
         task_print_stack = "asyncio.base_tasks"."_task_print_stack",
         current_frame = "sys"."_getframe",
         logger = "asyncio.log"."logger",
+        strerror = "os"."strerror",
+        fsdecode = "os"."fsdecode",
+        socket_class = "socket"."socket",
+        transport_socket = "asyncio.trsock"."TransportSocket",
+        buffered_protocol = "asyncio.protocols"."BufferedProtocol",
+        flow_control_mixin = "asyncio.transports"."_FlowControlMixin",
+        try_native_sendfile = "asyncio.constants"."_SendfileMode.TRY_NATIVE",
     }
+}
+
+/// `module.name`, which may have dots.
+fn import(py: Python<'_>, module: &str, name: &str) -> PyResult<Py<PyAny>> {
+    let mut object = py.import(module)?.into_any();
+    for part in name.split('.') {
+        object = object.getattr(part)?;
+    }
+    Ok(object.unbind())
 }
 
 /// Imports asyncio. Called once, before any class is made.

@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use mioloop_core::clock::{deadline_ns, seconds};
 use mioloop_core::poller::{Poller, RawReadiness, Wait};
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::ready::{Failure, Ready, Report};
 use super::{Io, Runtime};
 use crate::py::class::This;
-use crate::py::errors::Error;
+use crate::py::errors::{self, Error};
 use crate::py::memory;
 use crate::py::names::names;
 use crate::py::thread::thread_tag;
@@ -49,6 +48,8 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     let mut last = LastPoll { turns: MOST_TURNS - 1, time_ns: 0 };
     let result = loop {
         if let Err(error) = turn(this, &mut last) {
+            // Writes that were put off still go; the first error is the one that counts.
+            let _ = end_turn(this);
             break Err(error);
         }
         if this.shared.stopping.load(Relaxed) {
@@ -69,6 +70,7 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
 fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     let py = this.py();
     let mut core = this.core.open(py);
+    core.turn += 1;
     if !this.shared.inbox.is_empty() {
         this.shared.inbox.drain(&mut core.ready);
     }
@@ -129,7 +131,7 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     if let Some(Io { registry, sources, poller: home, .. }) = io {
         for raw in &events {
             if let Some(readiness) = registry.accept(*raw) {
-                ready.extend(sources.ready(readiness).map(|work| work.clone_ref(py)));
+                sources.dispatch(py, readiness, ready);
             }
         }
         *home = Some((poller, events));
@@ -169,7 +171,20 @@ fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
             report(this, failure)?;
         }
     }
-    Ok(())
+    end_turn(this)
+}
+
+/// Runs what was put off to the end of the turn: writes that go together.
+#[inline(always)]
+fn end_turn(this: Loop<'_, '_>) -> PyResult<()> {
+    let work = {
+        let mut core = this.core.open(this.py());
+        if core.turn_end.is_empty() {
+            return Ok(());
+        }
+        std::mem::take(&mut core.turn_end)
+    };
+    work.into_iter().try_for_each(|work| (work.run)(this, work.object).or_else(|failure| report(this, failure)))
 }
 
 /// Debug mode: warns of work that takes longer than `loop.slow_callback_duration`.
@@ -207,7 +222,7 @@ fn report(this: Loop<'_, '_>, failure: Failure) -> PyResult<()> {
         Failure::Report(report) => *report,
     };
     let Report { message, exception, handle, source_traceback } = report;
-    if exception.is_instance_of::<PyKeyboardInterrupt>(py) || exception.is_instance_of::<PySystemExit>(py) {
+    if errors::ends_run(py, &exception) {
         return Err(exception);
     }
     let names = names(py);

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
-use mioloop_core::clock::{Clock, MonotonicClock, seconds};
+use mioloop_core::clock::{Clock, MonotonicClock, deadline_ns, seconds};
 use mioloop_core::inbox::Inbox;
 use mioloop_core::poller::{Poller, RawReadiness, Registry, Waker};
 use mioloop_core::timers::Timers;
@@ -54,6 +54,12 @@ pub(crate) struct Core {
     pub(crate) ready: VecDeque<Ready>,
     pub(crate) timers: Timers<Ready>,
     pub(crate) io: Option<Io>,
+    /// Counts the turns from 1.
+    turn: u64,
+    /// What waits for the end of this turn.
+    turn_end: Vec<Ready>,
+    /// Where small reads go on their way into `bytes`; empty until the first.
+    pub(crate) scratch: Vec<u8>,
     /// The task that `asyncio.current_task()` answers with.
     entered: Option<Owned>,
 }
@@ -110,7 +116,15 @@ impl Runtime {
         let io =
             Io { registry, sources: Sources::new(), poller: Some((poller, Vec::new())), process: std::process::id() };
         Ok(Runtime {
-            core: LoopCell::new(Core { ready: VecDeque::new(), timers: Timers::new(), io: Some(io), entered: None }),
+            core: LoopCell::new(Core {
+                ready: VecDeque::new(),
+                timers: Timers::new(),
+                io: Some(io),
+                turn: 0,
+                turn_end: Vec::new(),
+                scratch: Vec::new(),
+                entered: None,
+            }),
             shared: Shared {
                 inbox: Inbox::new(),
                 waker: Mutex::new(waker),
@@ -244,6 +258,22 @@ impl Runtime {
         }
     }
 
+    /// Queues `work` for a time of `loop.time()`: seconds.
+    pub(crate) fn run_at(&self, py: Python<'_>, when: f64, work: Ready) {
+        self.core.open(py).timers.insert(deadline_ns(when), work);
+    }
+
+    /// The number of this turn; 0 if the loop does not run in this thread.
+    #[inline]
+    pub(crate) fn turn(&self, py: Python<'_>) -> u64 {
+        if self.shared.running.load(Relaxed) == thread_tag() { self.core.open(py).turn } else { 0 }
+    }
+
+    /// Runs `work` when everything else of this turn has run.
+    pub(crate) fn at_turn_end(&self, py: Python<'_>, work: Ready) {
+        self.core.open(py).turn_end.push(work);
+    }
+
     /// Gives up all queued work and every descriptor. The caller drops what is returned.
     pub(crate) fn close(&self, py: Python<'_>) -> Dropped {
         self.shared.flags.fetch_or(CLOSED, Relaxed);
@@ -251,7 +281,8 @@ impl Runtime {
         self.shared.inbox.drain(&mut core.ready);
         let mut io = core.io.take();
         let watched = io.as_mut().map(|io| io.sources.clear(&mut io.registry));
-        let ready = std::mem::take(&mut core.ready);
+        let mut ready = std::mem::take(&mut core.ready);
+        ready.extend(core.turn_end.drain(..));
         let timers = core.timers.clear();
         drop(core);
         Dropped { _ready: ready, _timers: timers, _watched: watched, _io: io }
@@ -267,7 +298,7 @@ impl Runtime {
         };
         self.shared.inbox.for_each(&mut visit_queued);
         if let Some(core) = self.core.peek() {
-            core.ready.iter().for_each(&mut visit_queued);
+            core.ready.iter().chain(&core.turn_end).for_each(&mut visit_queued);
             core.timers.iter().for_each(|ready| visit(&ready.object));
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);

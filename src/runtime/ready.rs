@@ -40,6 +40,17 @@ pub(crate) struct Report {
     pub(crate) source_traceback: Option<Owned>,
 }
 
+impl Failure {
+    /// An error of work that is no callback of the user's: reported as asyncio reports a callback, with the object in the
+    /// handle's place. `KeyboardInterrupt` and `SystemExit` too: the cycle knows which exceptions end a run.
+    #[cold]
+    pub(crate) fn of_work(object: Borrowed<'_, '_, PyAny>, exception: PyErr) -> Self {
+        let shown = object.repr().map_or_else(|_| String::from("native code"), |repr| repr.to_string());
+        let message = format!("Exception in callback {shown}");
+        Failure::Report(Box::new(Report { message, exception, handle: Owned::of(object), source_traceback: None }))
+    }
+}
+
 impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Self {
         Failure::Exit(error)

@@ -1,15 +1,18 @@
 //! From poll token to `Source`: what to queue when a descriptor is ready.
 //!
-//! One source per registered descriptor, one unit of work per direction. Descriptors stay their owners'; this table
-//! only refers to them by number. Loop thread only, inside `Core`.
+//! One source per registered descriptor, one unit of work per direction. `add_reader` and its kin are level-triggered;
+//! transports, servers and `sock_*` keep one edge-triggered registration for the life of the descriptor and arm or
+//! disarm it here, without a system call. Descriptors stay their owners'; this table only refers to them by number. Loop
+//! thread only, inside `Core`. Whatever a method takes out it returns: dropping it may run Python code.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 
 use mioloop_core::poller::{Interest, Readiness, Registry, Token, Trigger};
+use pyo3::Python;
 
-use super::ready::Ready;
+use super::ready::{Ready, Run};
 
 /// One direction of a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,16 +21,51 @@ pub(crate) enum Direction {
     Write,
 }
 
-struct Source {
-    fd: RawFd,
-    token: Token,
-    read: Option<Ready>,
-    write: Option<Ready>,
+/// Who registered a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// `add_reader`, `add_writer`: level-triggered.
+    Callbacks,
+    /// `sock_*` on a socket of the user's.
+    Operations,
+    /// A transport: nobody else may watch the descriptor.
+    Transport,
+    /// A listening socket.
+    Server,
 }
 
+struct Source {
+    token: Token,
+    owner: Owner,
+    read: Option<Ready>,
+    write: Option<Ready>,
+    /// Runs instead of the reading work when input has ended, so that it reads to the very end.
+    drain: Option<Run>,
+    missed: Missed,
+}
+
+/// Edge-triggered: readiness to read that came while nobody waited for it. (To write needs none: whoever arms writing
+/// has just been told that the kernel takes no more.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missed {
+    Nothing,
+    Input,
+    EndOfInput,
+}
+
+/// Both directions, for the life of a descriptor.
+const BOTH: Interest = Interest { readable: true, writable: true };
+
 impl Source {
+    fn new(token: Token, owner: Owner) -> Self {
+        Source { token, owner, read: None, write: None, drain: None, missed: Missed::Nothing }
+    }
+
     fn interest(&self) -> Interest {
-        Interest { readable: self.read.is_some(), writable: self.write.is_some() }
+        match self.owner {
+            Owner::Callbacks => Interest { readable: self.read.is_some(), writable: self.write.is_some() },
+            _ => BOTH,
+        }
     }
 
     fn slot(&mut self, direction: Direction) -> &mut Option<Ready> {
@@ -36,17 +74,41 @@ impl Source {
             Direction::Write => &mut self.write,
         }
     }
+
+    fn into_work(self) -> impl Iterator<Item = Ready> {
+        self.read.into_iter().chain(self.write)
+    }
+
+    /// The reading work, in the form for input that has ended if it has.
+    fn reading(&self, py: Python<'_>, ended: bool) -> Option<Ready> {
+        let work = self.read.as_ref()?;
+        let run = self.drain.filter(|_| ended).unwrap_or(work.run);
+        Some(Ready { object: work.object.clone_ref(py), run })
+    }
 }
 
-/// The table. Whatever a method takes out it returns: dropping it may run Python code.
+/// Why a descriptor cannot be watched.
+pub(crate) enum Refused {
+    /// A transport has it, by this registration.
+    Transport(Token),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Refused::Io(error)
+    }
+}
+
+/// The table.
 pub(crate) struct Sources {
-    by_fd: HashMap<RawFd, Source>,
-    fd_of: HashMap<Token, RawFd>,
+    /// By the token's index.
+    slots: Vec<Option<Source>>,
 }
 
 impl Sources {
     pub(crate) fn new() -> Self {
-        Sources { by_fd: HashMap::new(), fd_of: HashMap::new() }
+        Sources { slots: Vec::new() }
     }
 
     /// Queues `work` whenever `fd` is ready in this direction, level-triggered. Returns the work it replaces; on error
@@ -57,28 +119,24 @@ impl Sources {
         fd: RawFd,
         direction: Direction,
         work: Ready,
-    ) -> Result<Option<Ready>, (io::Error, Ready)> {
-        if let Some(source) = self.by_fd.get_mut(&fd) {
-            let replaced = source.slot(direction).replace(work);
-            if replaced.is_some() {
-                return Ok(replaced);
-            }
-            let interest = source.interest();
-            return match registry.set_interest(source.token, interest) {
-                Ok(()) => Ok(None),
-                Err(error) => Err((error, source.slot(direction).take().expect("it was put there above"))),
-            };
-        }
-        let interest = Interest { readable: direction == Direction::Read, writable: direction == Direction::Write };
-        let token = match registry.register(fd, interest, Trigger::Level) {
-            Ok(token) => token,
-            Err(error) => return Err((error, work)),
+    ) -> Result<Option<Ready>, (Refused, Ready)> {
+        let (token, is_new) = match self.level_token(registry, fd, direction) {
+            Ok(found) => found,
+            Err(refused) => return Err((refused, work)),
         };
-        let mut source = Source { fd, token, read: None, write: None };
-        *source.slot(direction) = Some(work);
-        self.fd_of.insert(token, fd);
-        self.by_fd.insert(fd, source);
-        Ok(None)
+        let source = self.get_mut(token).expect("level_token found or made it");
+        let replaced = source.slot(direction).replace(work);
+        if is_new || replaced.is_some() {
+            return Ok(replaced);
+        }
+        let interest = source.interest();
+        match registry.set_interest(token, interest) {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                let work = source.slot(direction).take().expect("it was put there above");
+                Err((error.into(), work))
+            }
+        }
     }
 
     /// Stops watching one direction; returns its work if there was any.
@@ -88,49 +146,195 @@ impl Sources {
         fd: RawFd,
         direction: Direction,
     ) -> io::Result<Option<Ready>> {
-        let Some(source) = self.by_fd.get_mut(&fd) else { return Ok(None) };
+        let Some(source) = registry.token_of(fd).and_then(|token| self.get_mut(token)) else { return Ok(None) };
+        let (token, level) = (source.token, source.owner == Owner::Callbacks);
         let Some(work) = source.slot(direction).take() else { return Ok(None) };
-        let (interest, token) = (source.interest(), source.token);
-        if interest.readable || interest.writable {
-            registry.set_interest(token, interest)?;
-        } else {
-            self.by_fd.remove(&fd);
-            self.fd_of.remove(&token);
+        let interest = source.interest();
+        if source.read.is_some() || source.write.is_some() {
+            if level {
+                registry.set_interest(token, interest)?;
+            }
+        } else if level || source.owner == Owner::Server {
+            self.remove(token);
             registry.deregister(token)?;
         }
         Ok(Some(work))
     }
 
-    pub(crate) fn is_watched(&self, fd: RawFd, direction: Direction) -> bool {
-        let slot = |source: &Source| match direction {
-            Direction::Read => source.read.is_some(),
-            Direction::Write => source.write.is_some(),
+    /// The level-triggered registration of `fd`, made if it is not there, and whether it was: then it waits in this
+    /// direction already. What `sock_*` waits for moves along.
+    fn level_token(
+        &mut self,
+        registry: &mut Registry,
+        fd: RawFd,
+        direction: Direction,
+    ) -> Result<(Token, bool), Refused> {
+        let Some(source) = registry.token_of(fd).and_then(|token| self.get_mut(token)) else {
+            let interest = Interest { readable: direction == Direction::Read, writable: direction == Direction::Write };
+            let token = registry.register(fd, interest, Trigger::Level)?;
+            self.insert(Source::new(token, Owner::Callbacks));
+            return Ok((token, true));
         };
-        self.by_fd.get(&fd).is_some_and(slot)
+        let former = source.token;
+        match source.owner {
+            Owner::Callbacks => return Ok((former, false)),
+            Owner::Transport => return Err(Refused::Transport(former)),
+            Owner::Operations | Owner::Server => {}
+        }
+        let source = self.remove(former).expect("it was there above");
+        registry.deregister(former)?;
+        let interest = Interest {
+            readable: source.read.is_some() || direction == Direction::Read,
+            writable: source.write.is_some() || direction == Direction::Write,
+        };
+        let token = registry.register(fd, interest, Trigger::Level)?;
+        self.insert(Source { token, owner: Owner::Callbacks, ..source });
+        Ok((token, true))
     }
 
-    /// What to queue for one readiness, reading before writing.
-    pub(crate) fn ready(&self, readiness: Readiness) -> impl Iterator<Item = &Ready> {
-        let source = self.fd_of.get(&readiness.token).and_then(|fd| self.by_fd.get(fd));
-        let read = source.and_then(|source| source.read.as_ref()).filter(|_| readiness.readable);
-        let write = source.and_then(|source| source.write.as_ref()).filter(|_| readiness.writable);
-        read.into_iter().chain(write)
+    /// Registers a descriptor for its life, edge-triggered. Returns with the token the work that a former owner of the
+    /// number has left behind.
+    pub(crate) fn attach(
+        &mut self,
+        registry: &mut Registry,
+        fd: RawFd,
+        owner: Owner,
+        drain: Option<Run>,
+    ) -> io::Result<(Token, Vec<Ready>)> {
+        let mut left = Vec::new();
+        if let Some(former) = registry.token_of(fd)
+            && self.owner_of(former).is_some_and(|former| former != Owner::Transport)
+        {
+            left.extend(self.remove(former).into_iter().flat_map(Source::into_work));
+            registry.deregister(former)?;
+        }
+        let token = registry.register(fd, BOTH, Trigger::Edge)?;
+        self.insert(Source { drain, ..Source::new(token, owner) });
+        Ok((token, left))
+    }
+
+    /// Ends a registration; returns its work.
+    pub(crate) fn detach(&mut self, registry: &mut Registry, token: Token) -> Vec<Ready> {
+        let work = self.remove(token).into_iter().flat_map(Source::into_work).collect();
+        // The descriptor goes away: an error here has nobody to matter to.
+        let _ = registry.deregister(token);
+        work
+    }
+
+    /// Waits in one direction. Returns the work it replaces and, if the descriptor has become ready in the meantime, the
+    /// work to queue now.
+    pub(crate) fn arm(
+        &mut self,
+        py: Python<'_>,
+        token: Token,
+        direction: Direction,
+        work: Ready,
+    ) -> (Option<Ready>, Option<Ready>) {
+        let Some(source) = self.get_mut(token) else { return (Some(work), None) };
+        let replaced = source.slot(direction).replace(work);
+        let missed = match direction {
+            Direction::Read => std::mem::replace(&mut source.missed, Missed::Nothing),
+            Direction::Write => Missed::Nothing,
+        };
+        let now = match missed {
+            Missed::Nothing => None,
+            Missed::Input => source.reading(py, false),
+            Missed::EndOfInput => source.reading(py, true),
+        };
+        (replaced, now)
+    }
+
+    /// Waits no more in one direction; returns its work.
+    pub(crate) fn disarm(&mut self, token: Token, direction: Direction) -> Option<Ready> {
+        self.get_mut(token)?.slot(direction).take()
+    }
+
+    /// There is more to read than was read: as if the edge came only now.
+    pub(crate) fn miss(&mut self, token: Token, ended: bool) {
+        if let Some(source) = self.get_mut(token) {
+            source.note(ended);
+        }
+    }
+
+    /// Does anybody wait for the descriptor in this direction?
+    pub(crate) fn is_watched(&self, registry: &Registry, fd: RawFd, direction: Direction) -> bool {
+        let source = registry.token_of(fd).and_then(|token| self.get(token));
+        source.is_some_and(|source| match direction {
+            Direction::Read => source.read.is_some(),
+            Direction::Write => source.write.is_some(),
+        })
+    }
+
+    /// Whose registration a number is at present.
+    pub(crate) fn owner_of(&self, token: Token) -> Option<Owner> {
+        self.get(token).map(|source| source.owner)
+    }
+
+    /// A reference to the transport, if it waits for anything.
+    pub(crate) fn waiter_of(&self, py: Python<'_>, token: Token) -> Option<Ready> {
+        let source = self.get(token)?;
+        source.read.as_ref().or(source.write.as_ref()).map(|work| work.clone_ref(py))
+    }
+
+    /// Queues what one readiness calls for, reading before writing.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, py: Python<'_>, readiness: Readiness, ready: &mut VecDeque<Ready>) {
+        let Some(source) = self.get_mut(readiness.token) else { return };
+        if readiness.readable {
+            match source.reading(py, readiness.ended) {
+                Some(work) => ready.push_back(work),
+                None => source.note(readiness.ended),
+            }
+        }
+        if readiness.writable
+            && let Some(work) = &source.write
+        {
+            ready.push_back(work.clone_ref(py));
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ready> {
-        self.by_fd.values().flat_map(|source| source.read.iter().chain(&source.write))
+        self.slots.iter().flatten().flat_map(|source| source.read.iter().chain(&source.write))
     }
 
     pub(crate) fn clear(&mut self, registry: &mut Registry) -> Vec<Ready> {
-        self.fd_of.clear();
         let mut work = Vec::new();
-        for (_, source) in self.by_fd.drain() {
-            debug_assert!(source.fd >= 0);
+        for source in self.slots.drain(..).flatten() {
             // The loop goes away with its registrations: an error here has nobody to matter to.
             let _ = registry.deregister(source.token);
-            work.extend(source.read);
-            work.extend(source.write);
+            work.extend(source.into_work());
         }
         work
+    }
+
+    fn get(&self, token: Token) -> Option<&Source> {
+        self.slots.get(token.index())?.as_ref().filter(|source| source.token == token)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, token: Token) -> Option<&mut Source> {
+        self.slots.get_mut(token.index())?.as_mut().filter(|source| source.token == token)
+    }
+
+    fn insert(&mut self, source: Source) {
+        let index = source.token.index();
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.slots[index] = Some(source);
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Source> {
+        self.get(token)?;
+        self.slots[token.index()].take()
+    }
+}
+
+impl Source {
+    /// Remembers readiness to read that nobody waits for; level-triggered sources are told again anyway.
+    fn note(&mut self, ended: bool) {
+        if self.owner != Owner::Callbacks && self.missed != Missed::EndOfInput {
+            self.missed = if ended { Missed::EndOfInput } else { Missed::Input };
+        }
     }
 }

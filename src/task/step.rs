@@ -3,7 +3,7 @@
 //! Run by the cycle (`run`), by a foreign loop or future through `_step` and `_wakeup`, and at once for an eager start.
 //! Follows `__step` and `__wakeup` of asyncio.tasks.Task and their C twins.
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -11,14 +11,14 @@ use super::Task;
 use crate::future::{AnyFuture, Awaited, Callback, Future};
 use crate::py::call::{Step, in_context, is_generator, send_none, throw};
 use crate::py::class::This;
-use crate::py::errors::Error;
+use crate::py::errors::{self, Error};
 use crate::py::method::{Receiver, Reply};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::registry;
 use crate::py::reply;
 use crate::runtime::Runtime;
-use crate::runtime::ready::{Failure, Ready, Report};
+use crate::runtime::ready::{Failure, Ready};
 
 /// The unit of work of a task on one of our loops: its first step, its next one, or its wake-up.
 pub(crate) fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {
@@ -29,17 +29,7 @@ pub(crate) fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Fai
         Ok(thrown) => step(this, Some(loop_), thrown, true),
         Err(error) => Err(error),
     };
-    // KeyboardInterrupt and SystemExit too: the cycle knows which exceptions end a run.
-    result.map_err(|error| {
-        let name = this.object().repr().map_or_else(|_| String::from("a task"), |repr| repr.to_string());
-        let message = format!("Exception in callback {name}");
-        Failure::Report(Box::new(Report {
-            message,
-            exception: error,
-            handle: object.clone_ref(py),
-            source_traceback: None,
-        }))
-    })
+    result.map_err(|error| Failure::of_work(this.object(), error))
 }
 
 /// `_step()`: what a task gives to `call_soon` of a loop that is not ours. The loop has entered the context.
@@ -198,10 +188,8 @@ fn raised(this: This<'_, '_, Task>, error: PyErr) -> PyResult<()> {
         return this.as_future().cancel(None).map(|_| ());
     }
     this.as_future().set_exception(exception.as_borrowed())?;
-    if exception.is_instance_of::<PyKeyboardInterrupt>() || exception.is_instance_of::<PySystemExit>() {
-        return Err(PyErr::from_value(exception));
-    }
-    Ok(())
+    let error = PyErr::from_value(exception);
+    if errors::ends_run(py, &error) { Err(error) } else { Ok(()) }
 }
 
 /// A future or task of exactly our classes, whose methods no subclass has changed.

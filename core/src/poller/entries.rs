@@ -78,6 +78,8 @@ pub struct RawReadiness {
     pub readable: bool,
     /// Writing would not block.
     pub writable: bool,
+    /// Input has ended, or the descriptor is broken: a short read is not the last one.
+    pub ended: bool,
 }
 
 /// What a registration's owner is told.
@@ -89,6 +91,8 @@ pub struct Readiness {
     pub readable: bool,
     /// Writing would not block, and the owner wants to.
     pub writable: bool,
+    /// Input has ended, or the descriptor is broken: a short read is not the last one.
+    pub ended: bool,
 }
 
 /// Whether the kernel's list has an entry.

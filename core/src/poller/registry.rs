@@ -104,7 +104,7 @@ impl Registry {
         }
         let readable = raw.readable && entry.interest.readable;
         let writable = raw.writable && entry.interest.writable;
-        (readable || writable).then_some(Readiness { token: raw.token, readable, writable })
+        (readable || writable).then_some(Readiness { token: raw.token, readable, writable, ended: raw.ended })
     }
 
     /// Puts back every level-triggered descriptor that has reported since the
@@ -132,6 +132,11 @@ impl Registry {
     /// A handle for other threads to end a blocking poll with.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// The registration that a descriptor number stands for at present.
+    pub fn token_of(&self, fd: RawFd) -> Option<Token> {
+        self.entries.owner_of(fd)
     }
 
     /// The descriptor of a registration.

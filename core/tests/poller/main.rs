@@ -43,5 +43,10 @@ impl Fixture {
 }
 
 fn event(token: Token, readable: bool, writable: bool) -> Vec<Readiness> {
-    vec![Readiness { token, readable, writable }]
+    vec![Readiness { token, readable, writable, ended: false }]
+}
+
+/// As `event`, of a descriptor whose input has ended, or that is broken.
+fn last_event(token: Token, readable: bool, writable: bool) -> Vec<Readiness> {
+    vec![Readiness { token, readable, writable, ended: true }]
 }

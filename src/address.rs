@@ -1,0 +1,77 @@
+//! Socket addresses as Python shows them: `('127.0.0.1', 80)`, `('::1', 80, 0, 0)`, `'/run/socket'`.
+//!
+//! Used by transports, servers and datagrams. Follows `makesockaddr` of CPython's `socketmodule.c`; families that it knows
+//! and this file does not are left to the Python socket.
+
+use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use rustix::net::{SocketAddrAny, SocketAddrUnix};
+
+use crate::py::names::names;
+
+/// An address of a family that is shown natively.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    V4(SocketAddrV4),
+    V6(SocketAddrV6),
+    /// None has no name.
+    Unix(Option<UnixName>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum UnixName {
+    Path(Box<[u8]>),
+    /// With the NUL in front.
+    Abstract(Box<[u8]>),
+}
+
+impl Address {
+    /// None for other families.
+    pub(crate) fn of(address: &SocketAddrAny) -> Option<Address> {
+        if let Ok(address) = SocketAddrV4::try_from(address.clone()) {
+            return Some(Address::V4(address));
+        }
+        if let Ok(address) = SocketAddrV6::try_from(address.clone()) {
+            return Some(Address::V6(address));
+        }
+        let address = SocketAddrUnix::try_from(address.clone()).ok()?;
+        let name = match (address.path_bytes(), address.abstract_name()) {
+            (Some(path), _) => Some(UnixName::Path(path.into())),
+            (None, Some(name)) => {
+                let mut bytes = vec![0];
+                bytes.extend_from_slice(name);
+                Some(UnixName::Abstract(bytes.into()))
+            }
+            (None, None) => None,
+        };
+        Some(Address::Unix(name))
+    }
+
+    /// The Python object.
+    pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self {
+            Address::V4(address) => (address.ip().to_string(), address.port()).into_pyobject(py)?.into_any(),
+            Address::V6(address) => (ipv6_text(address.ip()), address.port(), address.flowinfo(), address.scope_id())
+                .into_pyobject(py)?
+                .into_any(),
+            Address::Unix(None) => PyString::new(py, "").into_any(),
+            Address::Unix(Some(UnixName::Path(path))) => {
+                names(py).fsdecode.bind(py).call1((PyBytes::new(py, path),))?
+            }
+            Address::Unix(Some(UnixName::Abstract(name))) => PyBytes::new(py, name).into_any(),
+        })
+    }
+}
+
+/// As libc's `inet_ntop`: an address that ends in an IPv4 one after six zero words is shown with it.
+fn ipv6_text(address: &Ipv6Addr) -> String {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
+            let [.., a, b, c, d] = address.octets();
+            format!("::{a}.{b}.{c}.{d}")
+        }
+        _ => address.to_string(),
+    }
+}

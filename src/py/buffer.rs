@@ -1,0 +1,177 @@
+#![allow(unsafe_code)]
+//! Python buffers as bytes, and `bytes` of the exact size that was read.
+//!
+//! Used by transports, datagrams and `sock_*`. A view lives for one system call and no Python code runs meanwhile; what must
+//! wait is an exact `bytes` object, held by reference, or a copy.
+
+use std::mem::MaybeUninit;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+use super::object::Owned;
+
+unsafe extern "C" {
+    /// Shortens a new `bytes` object. Declared in CPython's `bytesobject.h`.
+    fn _PyBytes_Resize(object: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// Data that waits to be written.
+pub(crate) enum Chunk {
+    Bytes(Bytes),
+    Copied(Box<[u8]>),
+}
+
+/// An exact `bytes` object: immutable, and its end runs no Python code.
+pub(crate) struct Bytes {
+    object: Owned,
+    start: *const u8,
+    len: usize,
+}
+
+// SAFETY: the pointer is into the immutable object that the value itself owns.
+unsafe impl Send for Bytes {}
+// SAFETY: as above.
+unsafe impl Sync for Bytes {}
+
+impl Bytes {
+    fn new(object: &Bound<'_, PyBytes>) -> Self {
+        let slice = object.as_bytes();
+        let (start, len) = (slice.as_ptr(), slice.len());
+        Bytes { object: Owned::new(object.clone().into_any()), start, len }
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            // SAFETY: the object is alive, since it is owned here, and its bytes neither move nor change.
+            Chunk::Bytes(bytes) => {
+                debug_assert!(!bytes.object.as_ptr().is_null());
+                unsafe { std::slice::from_raw_parts(bytes.start, bytes.len) }
+            }
+            Chunk::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// What a stream transport takes: `bytes`, `bytearray` or `memoryview`, or a subclass.
+pub(crate) fn is_stream_data(object: Borrowed<'_, '_, PyAny>) -> bool {
+    object.is_instance_of::<PyBytes>()
+        || object.is_instance_of::<PyByteArray>()
+        || object.is_instance_of::<PyMemoryView>()
+}
+
+/// Calls `body` with the object's bytes. BufferError if they are not contiguous, TypeError if it has none.
+#[inline]
+pub(crate) fn with_bytes<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+    if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        return Ok(body(bytes.as_bytes()));
+    }
+    let view = View::get(object, ffi::PyBUF_SIMPLE)?;
+    // SAFETY: the exporter keeps the memory in place until the view is released; nobody writes to it meanwhile, since no
+    // Python code runs in `body`.
+    Ok(body(unsafe { view.slice() }))
+}
+
+/// Calls `body` with the memory of a writable buffer, whose contents are initialised.
+pub(crate) fn with_writable<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&mut [u8]) -> R) -> PyResult<R> {
+    let mut view = View::get(object, ffi::PyBUF_WRITABLE)?;
+    // SAFETY: as in `with_bytes`; the exporter has agreed to writing.
+    Ok(body(unsafe { view.slice_mut() }))
+}
+
+/// What is left of the data after its first `sent` bytes, to be kept: exact `bytes` by reference, all else as a copy.
+/// Returns with it how much of the chunk has gone.
+pub(crate) fn keep(object: Borrowed<'_, '_, PyAny>, sent: usize) -> PyResult<(Chunk, usize)> {
+    if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        return Ok((Chunk::Bytes(Bytes::new(&bytes)), sent));
+    }
+    let rest = with_bytes(object, |bytes| Box::from(bytes.get(sent..).unwrap_or_default()))?;
+    Ok((Chunk::Copied(rest), 0))
+}
+
+/// A new `bytes` object with a copy of the slice.
+#[inline(always)]
+pub(crate) fn bytes<'py>(py: Python<'py>, slice: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; the pointer and length are the slice's.
+    unsafe {
+        let raw = ffi::PyBytes_FromStringAndSize(slice.as_ptr().cast(), slice.len().cast_signed());
+        Bound::from_owned_ptr_or_err(py, raw)
+    }
+}
+
+/// A new `bytes` object of at most `size` bytes that `fill` writes itself; it says how many it wrote. `fill` runs no
+/// Python code.
+pub(crate) fn bytes_filled<'py, E>(
+    py: Python<'py>,
+    size: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+) -> PyResult<Result<Bound<'py, PyAny>, E>> {
+    // SAFETY: attached; a fresh object that nobody else has seen may be written to and shortened. `_PyBytes_Resize` takes
+    // the reference and gives another one, or null with an exception.
+    unsafe {
+        let mut raw = ffi::PyBytes_FromStringAndSize(std::ptr::null(), size.cast_signed());
+        if raw.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        let memory = std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(raw).cast::<MaybeUninit<u8>>(), size);
+        match fill(memory) {
+            Ok(count) => {
+                if count < size && _PyBytes_Resize(&mut raw, count.cast_signed()) != 0 {
+                    return Err(PyErr::fetch(py));
+                }
+                Ok(Ok(Bound::from_owned_ptr(py, raw)))
+            }
+            Err(error) => {
+                ffi::Py_DECREF(raw);
+                Ok(Err(error))
+            }
+        }
+    }
+}
+
+/// A held buffer of a Python object; released when dropped.
+struct View {
+    raw: Box<ffi::Py_buffer>,
+}
+
+impl View {
+    fn get(object: Borrowed<'_, '_, PyAny>, flags: std::ffi::c_int) -> PyResult<View> {
+        let mut raw = Box::new(ffi::Py_buffer::new());
+        // SAFETY: attached; the buffer does not move while it is held, since it is boxed.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *raw, flags) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(View { raw })
+    }
+
+    /// # Safety
+    /// Nobody writes to the memory while the slice lives.
+    unsafe fn slice(&self) -> &[u8] {
+        if self.raw.len == 0 {
+            return &[];
+        }
+        // SAFETY: a held simple buffer is `len` contiguous bytes.
+        unsafe { std::slice::from_raw_parts(self.raw.buf.cast(), self.raw.len.cast_unsigned()) }
+    }
+
+    /// # Safety
+    /// Nobody else reads or writes the memory while the slice lives, and it was asked for as writable.
+    unsafe fn slice_mut(&mut self) -> &mut [u8] {
+        if self.raw.len == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in `slice`.
+        unsafe { std::slice::from_raw_parts_mut(self.raw.buf.cast(), self.raw.len.cast_unsigned()) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: acquired in `get`, released once; attached, since views never leave the call that made them.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.raw) }
+    }
+}

@@ -1,0 +1,265 @@
+//! `get_extra_info`, and the socket that a transport owns.
+//!
+//! A connection that a server accepted has no Python socket until somebody asks for one; then that object owns the
+//! descriptor. One that the caller handed in stays the owner throughout. Addresses are asked of the kernel when they are
+//! wanted, and kept.
+
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use rustix::net::{SocketFlags, getpeername, getsockname};
+
+use super::Transport;
+use crate::address::Address;
+use crate::py::class::{Stop, This, Visit};
+use crate::py::descriptor::Descriptor;
+use crate::py::method::same_name;
+use crate::py::names::names;
+use crate::py::object::Owned;
+
+/// Who owns the descriptor.
+#[derive(Default)]
+pub(crate) enum Socket {
+    /// Accepted by us; nobody has seen it.
+    Accepted { fd: OwnedFd, kind: SocketKind },
+    /// A Python socket.
+    Python(Owned),
+    #[default]
+    Closed,
+}
+
+/// The first three arguments of `socket.socket`.
+#[derive(Clone, Copy)]
+pub(crate) struct SocketKind {
+    pub(crate) family: i32,
+    pub(crate) type_: i32,
+    pub(crate) protocol: i32,
+}
+
+/// What `get_extra_info` knows. Loop thread only.
+#[derive(Default)]
+pub(crate) struct Info {
+    pub(super) socket: Socket,
+    /// What the maker of the transport gave, a dict; what others store in `_extra` goes there too.
+    pub(crate) given: Option<Owned>,
+    /// `socket`: a TransportSocket.
+    shown: Option<Owned>,
+    sockname: Name,
+    pub(crate) peername: Name,
+}
+
+/// An address that may not have been asked for yet.
+#[derive(Default)]
+pub(crate) enum Name {
+    #[default]
+    Unknown,
+    Known(Address),
+    /// As a Python object: None where there is no such address.
+    Shown(Owned),
+}
+
+impl Socket {
+    /// Closes it; the Python socket by its own `close()`.
+    pub(crate) fn close(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Socket::Python(socket) => socket.bind(py).call_method0(&names(py).close).map(|_| ()),
+            Socket::Accepted { fd, .. } => {
+                drop(fd);
+                Ok(())
+            }
+            Socket::Closed => Ok(()),
+        }
+    }
+}
+
+impl Info {
+    /// The peer's address is asked for at once: it cannot be when the peer has gone.
+    pub(super) fn of_peer(fd: Descriptor) -> Info {
+        let peer = getpeername(fd).ok().flatten().and_then(|address| Address::of(&address));
+        Info { peername: peer.map_or(Name::Unknown, Name::Known), ..Info::default() }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.socket, Socket::Closed)
+    }
+
+    pub(super) fn take_socket(&mut self) -> Socket {
+        std::mem::take(&mut self.socket)
+    }
+
+    /// The last moment to ask for the address of a socket that will be closed.
+    pub(super) fn keep_sockname(&mut self, fd: Descriptor) {
+        if matches!(self.sockname, Name::Unknown)
+            && !self.is_closed()
+            && let Some(address) = getsockname(fd).ok().and_then(|address| Address::of(&address))
+        {
+            self.sockname = Name::Known(address);
+        }
+    }
+
+    fn name(&mut self, which: Which) -> &mut Name {
+        match which {
+            Which::Local => &mut self.sockname,
+            Which::Peer => &mut self.peername,
+        }
+    }
+
+    pub(super) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        visit.option(&self.given)?;
+        visit.option(&self.shown)?;
+        if let Socket::Python(socket) = &self.socket {
+            visit.object(socket)?;
+        }
+        for name in [&self.sockname, &self.peername] {
+            if let Name::Shown(name) = name {
+                visit.object(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The socket stays: it is closed by its owner's end.
+    pub(super) fn take_references(&mut self) -> Vec<Owned> {
+        self.given.take().into_iter().chain(self.shown.take()).collect()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Local,
+    Peer,
+}
+
+impl<'py> This<'_, 'py, Transport> {
+    /// `get_extra_info(name)`; None if there is no such information.
+    pub(super) fn extra_info(&self, name: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.py();
+        let given = self.state.open(py).info.given.as_ref().map(|given| given.clone_ref(py));
+        if let Some(given) = given
+            && let Some(value) = given.bind(py).cast::<PyDict>()?.get_item(name)?
+        {
+            return Ok(Some(value));
+        }
+        let names = names(py);
+        if !name.is_instance_of::<PyString>() {
+            return Ok(None);
+        }
+        if same_name(name, &names.socket)? {
+            return self.transport_socket().map(Some);
+        }
+        if same_name(name, &names.peername)? {
+            return self.address(Which::Peer).map(Some);
+        }
+        if same_name(name, &names.sockname)? {
+            return self.address(Which::Local).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// `_extra`: a dict of everything, which the caller may add to.
+    pub(super) fn extra(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let given = self.state.open(py).info.given.as_ref().map(|given| given.clone_ref(py));
+        let dict = match given {
+            Some(given) => given.into_bound(py).cast_into::<PyDict>()?,
+            None => PyDict::new(py),
+        };
+        for name in [&names(py).socket, &names(py).sockname, &names(py).peername] {
+            if !dict.contains(name)?
+                && let Some(value) = self.extra_info(name.bind(py).as_any().as_borrowed())?
+            {
+                dict.set_item(name, value)?;
+            }
+        }
+        let old = self.state.open(py).info.given.replace(Owned::new(dict.clone().into_any()));
+        drop(old);
+        Ok(dict.into_any())
+    }
+
+    fn address(&self, which: Which) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let (known, fd, closed) = {
+            let mut state = self.state.open(py);
+            let (fd, closed) = (state.fd, state.info.is_closed());
+            let known = match state.info.name(which) {
+                Name::Shown(shown) => return Ok(shown.clone_ref(py).into_bound(py)),
+                Name::Known(address) => Some(address.clone()),
+                Name::Unknown => None,
+            };
+            (known, fd, closed)
+        };
+        let shown = match known {
+            Some(address) => address.to_python(py)?,
+            None if closed => py.None().into_bound(py),
+            None => self.ask_for_address(which, fd)?,
+        };
+        let name = Name::Shown(Owned::new(shown.clone()));
+        let old = std::mem::replace(self.state.open(py).info.name(which), name);
+        drop(old);
+        Ok(shown)
+    }
+
+    /// None if the socket has no such address.
+    fn ask_for_address(&self, which: Which, fd: Descriptor) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let address = match which {
+            Which::Local => getsockname(fd).map(Some),
+            Which::Peer => getpeername(fd),
+        };
+        let Ok(Some(address)) = address else { return Ok(py.None().into_bound(py)) };
+        if let Some(address) = Address::of(&address) {
+            return address.to_python(py);
+        }
+        let method = match which {
+            Which::Local => "getsockname",
+            Which::Peer => "getpeername",
+        };
+        self.socket()?.call_method0(method)
+    }
+
+    fn transport_socket(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let shown = self.state.open(py).info.shown.as_ref().map(|shown| shown.clone_ref(py));
+        if let Some(shown) = shown {
+            return Ok(shown.into_bound(py));
+        }
+        let shown = names(py).transport_socket.bind(py).call1((self.socket()?,))?;
+        let old = self.state.open(py).info.shown.replace(Owned::new(shown.clone()));
+        drop(old);
+        Ok(shown)
+    }
+
+    /// The Python socket, made now if there is none yet; None once it is closed.
+    pub(super) fn socket(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let (number, kind) = {
+            let state = self.state.open(py);
+            match &state.info.socket {
+                Socket::Python(socket) => return Ok(socket.clone_ref(py).into_bound(py)),
+                Socket::Closed => return Ok(py.None().into_bound(py)),
+                Socket::Accepted { fd, kind } => (fd.as_raw_fd(), *kind),
+            }
+        };
+        // The flag tells `socket.socket` that the descriptor does not block.
+        let type_ = kind.type_ | SocketFlags::NONBLOCK.bits().cast_signed();
+        let keywords = PyDict::new(py);
+        keywords.set_item("fileno", number)?;
+        let class = names(py).socket_class.bind(py);
+        let socket = class.call((kind.family, type_, kind.protocol), Some(&keywords))?;
+        let made = Socket::Python(Owned::new(socket.clone()));
+        let accepted = std::mem::replace(&mut self.state.open(py).info.socket, made);
+        match accepted {
+            // From here on the Python object owns it.
+            Socket::Accepted { fd, .. } => drop(fd.into_raw_fd()),
+            // Somebody else was faster, in code that the constructor ran.
+            other => {
+                socket.call_method0("detach")?;
+                let made = std::mem::replace(&mut self.state.open(py).info.socket, other);
+                drop(made);
+                return self.socket();
+            }
+        }
+        Ok(socket)
+    }
+}

@@ -1,0 +1,283 @@
+//! From the descriptor to the protocol: `data_received`, `buffer_updated`, `eof_received`.
+//!
+//! Run by the cycle when input is there. A read that leaves room in its buffer has taken all there was; one that fills it
+//! comes again in the next turn, so that nobody else starves. Small reads go by way of the loop's buffer into `bytes` of
+//! the exact size, large ones straight into their object.
+
+use std::io::ErrorKind;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use super::{Loop, Reading, Transport, of};
+use crate::py::buffer;
+use crate::py::class::{Stop, This, Visit};
+use crate::py::descriptor::Descriptor;
+use crate::py::errors::Error;
+use crate::py::names::names;
+use crate::py::object::Owned;
+use crate::runtime::ready::{Failure, Ready, Run};
+use crate::runtime::sources::Direction;
+
+/// Reads by way of the loop's buffer are at most this long.
+pub(crate) const SCRATCH: usize = 64 * 1024;
+/// Reads into an object of their own: short of what the C library gets from the kernel page by page for each object.
+const MUCH: usize = 120 * 1024;
+/// A connection whose reads have become this small reads by way of the loop's buffer again.
+const LITTLE: usize = 16 * 1024;
+
+/// How the protocol takes its data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receiver {
+    /// `Protocol.data_received`.
+    Data,
+    /// `BufferedProtocol.get_buffer` and `buffer_updated`.
+    Buffer,
+}
+
+impl Receiver {
+    pub(super) fn of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let buffered = protocol.is_instance(names(protocol.py()).buffered_protocol.bind(protocol.py()))?;
+        Ok(if buffered { Receiver::Buffer } else { Receiver::Data })
+    }
+
+    pub(super) fn visit(&self, _visit: Visit<'_>) -> Result<(), Stop> {
+        Ok(())
+    }
+
+    pub(super) fn into_references(self) -> Vec<Owned> {
+        Vec::new()
+    }
+}
+
+/// What one read brought.
+enum Input<'py> {
+    Data(Bound<'py, PyAny>, Amount),
+    End,
+    /// Nothing yet.
+    Again,
+    Failed(Errno),
+}
+
+/// Was there room for more?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Amount {
+    All,
+    Full,
+}
+
+/// There is input.
+pub(super) fn readable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
+    read(loop_, &object, readable, false).map_err(|error| Failure::of_work(object.borrow(loop_.py()), error))
+}
+
+/// There is input, and no more will come: a read that leaves room in its buffer is not the last one.
+pub(super) fn to_the_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
+    read(loop_, &object, to_the_end, true).map_err(|error| Failure::of_work(object.borrow(loop_.py()), error))
+}
+
+#[inline(always)]
+fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResult<()> {
+    let py = loop_.py();
+    loop_.leave_task()?;
+    let this = of(object, py);
+    let (reading, fd, receiver, much) = {
+        let state = this.state.open(py);
+        let reading = if state.phase.is_closing() { Reading::Ended } else { state.reading };
+        (reading, state.fd, state.receiver, state.reads_much)
+    };
+    match reading {
+        Reading::On => {}
+        Reading::Ended => return Ok(()),
+        Reading::NotYet | Reading::Paused => {
+            miss(this, loop_, ended);
+            return Ok(());
+        }
+    }
+    let amount = match receiver {
+        Receiver::Data => match receive(loop_, fd, much)? {
+            Input::Data(data, amount) => {
+                note_size(this, &data, amount, much);
+                deliver(this, data)?;
+                amount
+            }
+            input => return without_data(this, input),
+        },
+        Receiver::Buffer => match read_into_buffer(this, fd)? {
+            Some(amount) => amount,
+            None => return Ok(()),
+        },
+    };
+    if ended || amount == Amount::Full {
+        // It may have been paused or closed meanwhile; then this work finds out.
+        loop_.enqueue(py, Ready { object: object.clone_ref(py), run: again });
+    }
+    Ok(())
+}
+
+/// Calls `data_received`.
+#[inline(always)]
+fn deliver<'py>(this: This<'_, 'py, Transport>, data: Bound<'py, PyAny>) -> PyResult<()> {
+    let py = this.py();
+    let Some(protocol) = this.protocol() else { return Ok(()) };
+    match this.in_context(|| protocol.call_method1(&names(py).data_received, (data,))) {
+        Ok(_) => Ok(()),
+        Err(error) => this.fatal_error(error, "Fatal error: protocol.data_received() call failed."),
+    }
+}
+
+/// The end of input, nothing, or an error.
+fn without_data(this: This<'_, '_, Transport>, input: Input<'_>) -> PyResult<()> {
+    match input {
+        Input::End => end_of_input(this),
+        Input::Failed(errno) => {
+            this.fatal_error(Error::Io(errno.into()).into(), "Fatal read error on socket transport")
+        }
+        Input::Data(..) | Input::Again => Ok(()),
+    }
+}
+
+/// One read into `bytes`.
+#[inline(always)]
+fn receive<'py>(loop_: Loop<'_, 'py>, fd: Descriptor, much: bool) -> PyResult<Input<'py>> {
+    let py = loop_.py();
+    if much {
+        return Ok(match buffer::bytes_filled(py, MUCH, |memory| receive_some(fd, memory))? {
+            Ok(data) if data.len()? == 0 => Input::End,
+            Ok(data) => {
+                let amount = if data.len()? == MUCH { Amount::Full } else { Amount::All };
+                Input::Data(data, amount)
+            }
+            Err(errno) => failed(errno),
+        });
+    }
+    let mut core = loop_.core.open(py);
+    let memory = &mut core.scratch;
+    if memory.is_empty() {
+        memory.resize(SCRATCH, 0);
+    }
+    let count = loop {
+        match recv(fd, memory.as_mut_slice(), RecvFlags::empty()) {
+            Ok((_, count)) => break count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Ok(failed(errno)),
+        }
+    };
+    if count == 0 {
+        return Ok(Input::End);
+    }
+    let amount = if count == SCRATCH { Amount::Full } else { Amount::All };
+    Ok(Input::Data(buffer::bytes(py, &memory[..count])?, amount))
+}
+
+fn receive_some(fd: Descriptor, memory: &mut [std::mem::MaybeUninit<u8>]) -> Result<usize, Errno> {
+    loop {
+        match recv(fd, &mut *memory, RecvFlags::empty()) {
+            Ok((_, count)) => return Ok(count),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn failed<'py>(errno: Errno) -> Input<'py> {
+    if errno.kind() == ErrorKind::WouldBlock { Input::Again } else { Input::Failed(errno) }
+}
+
+/// Chooses the way of the next read by the size of this one.
+#[inline(always)]
+fn note_size(this: This<'_, '_, Transport>, data: &Bound<'_, PyAny>, amount: Amount, much: bool) {
+    let changes = if much { data.len().is_ok_and(|size| size < LITTLE) } else { amount == Amount::Full };
+    if changes {
+        this.state.open(this.py()).reads_much = !much;
+    }
+}
+
+/// One read into the protocol's own buffer; None ends the reading for now.
+fn read_into_buffer(this: This<'_, '_, Transport>, fd: Descriptor) -> PyResult<Option<Amount>> {
+    let py = this.py();
+    let Some(protocol) = this.protocol() else { return Ok(None) };
+    let wanted = this.in_context(|| {
+        let memory = protocol.call_method1(&names(py).get_buffer, (-1,))?;
+        if memory.len()? == 0 {
+            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+        }
+        Ok(memory)
+    });
+    let memory = match wanted {
+        Ok(memory) => memory,
+        Err(error) => {
+            this.fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")?;
+            return Ok(None);
+        }
+    };
+    let read = buffer::with_writable(memory.as_borrowed(), |memory| {
+        let size = memory.len();
+        loop {
+            match recv(fd, &mut *memory, RecvFlags::empty()) {
+                Ok((_, count)) => return Ok((count, size)),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    });
+    let (count, size) = match read {
+        Ok(Ok((0, _))) => {
+            end_of_input(this)?;
+            return Ok(None);
+        }
+        Ok(Ok(read)) => read,
+        Ok(Err(errno)) if errno.kind() == ErrorKind::WouldBlock => return Ok(None),
+        Ok(Err(errno)) => {
+            this.fatal_error(Error::Io(errno.into()).into(), "Fatal read error on socket transport")?;
+            return Ok(None);
+        }
+        Err(error) => {
+            this.fatal_error(error, "Fatal read error on socket transport")?;
+            return Ok(None);
+        }
+    };
+    if let Err(error) = this.in_context(|| protocol.call_method1(&names(py).buffer_updated, (count,))) {
+        this.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")?;
+        return Ok(None);
+    }
+    Ok(Some(if count == size { Amount::Full } else { Amount::All }))
+}
+
+/// The other end will send no more.
+#[cold]
+fn end_of_input(this: This<'_, '_, Transport>) -> PyResult<()> {
+    let py = this.py();
+    this.log_debug("%r received EOF", None)?;
+    let Some(protocol) = this.protocol() else { return Ok(()) };
+    let told = this.in_context(|| protocol.call_method0(&names(py).eof_received)?.is_truthy());
+    match told {
+        Ok(true) => {
+            // The protocol may write on, but nothing more will come.
+            let mut state = this.state.open(py);
+            state.reading = match state.reading {
+                Reading::Paused => Reading::Paused,
+                _ => Reading::Ended,
+            };
+            drop(state);
+            this.with_loop(|loop_| {
+                this.disarm(loop_, Direction::Read);
+                Ok(())
+            })
+        }
+        Ok(false) => this.close(),
+        Err(error) => this.fatal_error(error, "Fatal error: protocol.eof_received() call failed."),
+    }
+}
+
+/// Reading is paused: what is there will be read when it is resumed.
+fn miss(this: This<'_, '_, Transport>, loop_: Loop<'_, '_>, ended: bool) {
+    let token = this.state.open(this.py()).token;
+    if let Some(token) = token
+        && let Some(io) = loop_.core.open(this.py()).io.as_mut()
+    {
+        io.sources.miss(token, ended);
+    }
+}

@@ -1,0 +1,382 @@
+//! From the protocol to the descriptor: `write`, `writelines`, `write_eof`, and the backlog behind them.
+//!
+//! The first write of a turn goes to the kernel at once. Later ones of the same turn are *corked*: they wait for its end
+//! and go in one call. Whoever can tell the difference (a limit, `get_write_buffer_size`, `close`, the end of the turn)
+//! uncorks first. What the kernel does not take is the backlog, and goes when the descriptor is writable.
+
+use std::io::ErrorKind;
+
+use mioloop_core::connection::Next;
+use pyo3::prelude::*;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
+
+use super::{Loop, Transport, of};
+use crate::py::buffer::{self, Chunk};
+use crate::py::class::This;
+use crate::py::compat;
+use crate::py::descriptor::Descriptor;
+use crate::py::errors::Error;
+use crate::py::method::{Receiver as _, Reply};
+use crate::py::names::names;
+use crate::py::object::Owned;
+use crate::py::reply;
+use crate::runtime::Runtime;
+use crate::runtime::ready::{Failure, Ready};
+use crate::runtime::sources::Direction;
+
+/// More than this is not corked: it goes at once. Bytes.
+const CORKED: usize = 64 * 1024;
+/// Vectored writes in a row, at most, before others get their turn.
+const ROUNDS: usize = 16;
+/// asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES.
+const LOST_WRITES: u32 = 5;
+
+/// What happens to the next write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// It may go to the kernel at once: there is no backlog.
+    Direct,
+    /// The backlog goes at the end of the turn.
+    Corked,
+    /// The backlog goes when the descriptor is writable.
+    Blocked,
+}
+
+/// `write(data)`.
+#[inline(always)]
+pub(super) fn write<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    let py = this.py();
+    if !buffer::is_stream_data(data) {
+        let class = data.get_type();
+        let text = format!("data argument must be {}, not '{}'", compat::WRITE_TAKES, class.name()?);
+        return Err(Error::Type(text).into());
+    }
+    if admit(this, "write", || Ok(data.len()? == 0))? {
+        write_chunk(this, data)?;
+    }
+    reply::none(py)
+}
+
+/// May this call write? Errors and warnings as asyncio's.
+#[inline(always)]
+fn admit(this: This<'_, '_, Transport>, method: &str, is_empty: impl FnOnce() -> PyResult<bool>) -> PyResult<bool> {
+    let state = this.state.open(this.py());
+    let (eof, in_sendfile, lost) = (state.eof, state.empty_waiter.is_some(), state.phase.is_lost());
+    drop(state);
+    if eof {
+        return Err(Error::Runtime(format!("Cannot call {method}() after write_eof()")).into());
+    }
+    if in_sendfile {
+        return Err(Error::Runtime(format!("unable to {method}; sendfile is in progress")).into());
+    }
+    if is_empty()? {
+        return Ok(false);
+    }
+    if lost {
+        count_lost(this)?;
+    }
+    Ok(!lost)
+}
+
+/// asyncio warns of a protocol that goes on writing to a lost connection.
+#[cold]
+fn count_lost(this: This<'_, '_, Transport>) -> PyResult<()> {
+    let py = this.py();
+    let count = {
+        let mut state = this.state.open(py);
+        let count = state.lost_writes;
+        state.lost_writes = count.saturating_add(1);
+        count
+    };
+    if count >= LOST_WRITES {
+        names(py).logger.bind(py).call_method1(&names(py).warning, ("socket.send() raised exception.",))?;
+    }
+    Ok(())
+}
+
+/// Sends or queues data that is not empty.
+#[inline(always)]
+fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAny>) -> PyResult<()> {
+    let py = this.py();
+    let Some(loop_object) = this.loop_object() else { return Ok(()) };
+    let Some(loop_) = Runtime::receive(loop_object.borrow(py)) else { return Ok(()) };
+    let turn = loop_.turn(py);
+    let direct = {
+        let mut state = this.state.open(py);
+        // Turn 0: the loop does not run, and no end of a turn will come.
+        let direct = state.sending == Sending::Direct && (turn == 0 || state.wrote_in_turn != turn);
+        if direct {
+            state.wrote_in_turn = turn;
+            Some(state.fd)
+        } else {
+            None
+        }
+    };
+    let Some(fd) = direct else { return queue(this, loop_, data, 0) };
+    match buffer::with_bytes(data, |bytes| (send_some(fd, bytes), bytes.len())) {
+        Ok((Ok(sent), size)) if sent == size => Ok(()),
+        Ok((Ok(sent), _)) => queue_blocked(this, loop_, data, sent),
+        Ok((Err(errno), _)) if errno.kind() == ErrorKind::WouldBlock => queue_blocked(this, loop_, data, 0),
+        Ok((Err(errno), _)) => write_error(this, Error::Io(errno.into()).into()),
+        Err(error) => write_error(this, error),
+    }
+}
+
+#[inline(always)]
+fn send_some(fd: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        match send(fd, bytes, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Queues what the kernel has refused.
+fn queue_blocked<'py>(
+    this: This<'_, 'py, Transport>,
+    loop_: Loop<'_, 'py>,
+    data: Borrowed<'_, 'py, PyAny>,
+    sent: usize,
+) -> PyResult<()> {
+    let (chunk, sent) = buffer::keep(data, sent)?;
+    let mut state = this.state.open(this.py());
+    state.outgoing.push(chunk, sent);
+    state.sending = Sending::Blocked;
+    drop(state);
+    this.arm(loop_, Direction::Write)?;
+    pause_protocol(this)
+}
+
+/// Queues behind other data, or for the end of the turn.
+fn queue<'py>(
+    this: This<'_, 'py, Transport>,
+    loop_: Loop<'_, 'py>,
+    data: Borrowed<'_, 'py, PyAny>,
+    sent: usize,
+) -> PyResult<()> {
+    let chunk = match buffer::keep(data, sent) {
+        Ok((chunk, _)) => chunk,
+        Err(error) => return write_error(this, error),
+    };
+    push(this, chunk);
+    after_push(this, loop_)
+}
+
+fn push(this: This<'_, '_, Transport>, chunk: Chunk) {
+    this.state.open(this.py()).outgoing.push(chunk, 0);
+}
+
+/// Corks what was pushed, or sends it if that is too much to wait.
+fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
+    let py = this.py();
+    let (sending, too_much) = {
+        let state = this.state.open(py);
+        let size = state.outgoing.len();
+        (state.sending, size > CORKED || state.marks.is_exceeded(size))
+    };
+    if sending == Sending::Blocked {
+        return pause_protocol(this);
+    }
+    if too_much || loop_.turn(py) == 0 {
+        return flush(this, loop_);
+    }
+    if sending == Sending::Direct {
+        this.state.open(py).sending = Sending::Corked;
+        loop_.at_turn_end(py, Ready { object: this.owned(), run: uncork_at_turn_end });
+    }
+    Ok(())
+}
+
+/// `writelines(list_of_data)`.
+pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    let py = this.py();
+    if compat::WRITELINES_JOINS {
+        let joined = pyo3::types::PyBytes::new(py, b"").call_method1("join", (data,))?;
+        return this.object().call_method1("write", (joined,));
+    }
+    if !admit(this, "writelines", || Ok(!data.is_truthy()?))? {
+        return reply::none(py);
+    }
+    let mut chunks = Vec::new();
+    for item in data.try_iter()? {
+        let item = item?;
+        if item.is_truthy()? {
+            chunks.push(buffer::keep(item.as_borrowed(), 0)?.0);
+        }
+    }
+    if chunks.is_empty() {
+        return reply::none(py);
+    }
+    this.with_loop(|loop_| {
+        chunks.into_iter().for_each(|chunk| push(this, chunk));
+        let turn = loop_.turn(py);
+        let first = {
+            let mut state = this.state.open(py);
+            let first = turn == 0 || std::mem::replace(&mut state.wrote_in_turn, turn) != turn;
+            first && state.sending == Sending::Direct
+        };
+        if first { flush(this, loop_) } else { after_push(this, loop_) }
+    })?;
+    reply::none(py)
+}
+
+/// Writes what was corked, now.
+pub(super) fn uncork(this: This<'_, '_, Transport>) -> PyResult<()> {
+    if this.state.open(this.py()).sending != Sending::Corked {
+        return Ok(());
+    }
+    this.with_loop(|loop_| flush(this, loop_))
+}
+
+/// The end of the turn.
+fn uncork_at_turn_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
+    let this = of(&object, loop_.py());
+    uncork(this).map_err(|error| Failure::of_work(this.object(), error))
+}
+
+/// The descriptor is writable.
+pub(super) fn writable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
+    let this = of(&object, loop_.py());
+    let result = loop_.leave_task().and_then(|()| match this.state.open(loop_.py()).sending {
+        Sending::Blocked => Ok(true),
+        Sending::Direct | Sending::Corked => Ok(false),
+    });
+    let result = match result {
+        Ok(true) => this.in_context(|| flush(this, loop_)),
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    result.map_err(|error| Failure::of_work(this.object(), error))
+}
+
+/// Writes the backlog until it is gone or the kernel takes no more.
+fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
+    let py = this.py();
+    let outcome = {
+        let mut state = this.state.open(py);
+        let fd = state.fd;
+        send_backlog(&mut state.outgoing, fd)
+    };
+    match outcome {
+        Ok(()) => {
+            let was = std::mem::replace(&mut this.state.open(py).sending, Sending::Direct);
+            if was == Sending::Blocked {
+                this.disarm(loop_, Direction::Write);
+            }
+        }
+        Err(errno) if errno.kind() == ErrorKind::WouldBlock => {
+            let was = std::mem::replace(&mut this.state.open(py).sending, Sending::Blocked);
+            if was != Sending::Blocked {
+                this.arm(loop_, Direction::Write)?;
+            }
+            pause_protocol(this)?;
+        }
+        Err(errno) => return write_error(this, Error::Io(errno.into()).into()),
+    }
+    resume_protocol(this)?;
+    if this.state.open(py).outgoing.is_empty() { flushed(this, loop_) } else { Ok(()) }
+}
+
+/// EAGAIN: what is left must wait.
+fn send_backlog(outgoing: &mut mioloop_core::outgoing::Outgoing<Chunk>, fd: Descriptor) -> Result<(), Errno> {
+    for _ in 0..ROUNDS {
+        if outgoing.is_empty() {
+            return Ok(());
+        }
+        let result =
+            sendmsg(fd, outgoing.slices().as_slice(), &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        match result {
+            Ok(count) => outgoing.advance(count),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    if outgoing.is_empty() { Ok(()) } else { Err(Errno::AGAIN) }
+}
+
+/// The backlog is gone: whoever waited for that goes on.
+fn flushed<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
+    let py = this.py();
+    let (waiter, next, eof, fd) = {
+        let mut state = this.state.open(py);
+        let waiter = state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py));
+        let next = state.phase.flushed();
+        (waiter, next, state.eof, state.fd)
+    };
+    if let Some(waiter) = waiter {
+        let waiter = waiter.bind(py);
+        if !waiter.call_method0("done")?.is_truthy()? {
+            waiter.call_method1(&names(py).set_result, (py.None(),))?;
+        }
+    }
+    match next {
+        Next::End => this.end(loop_, None),
+        Next::Nothing | Next::Flush if eof => shut_down(fd),
+        Next::Nothing | Next::Flush => Ok(()),
+    }
+}
+
+/// `write_eof()`: no more will be written; what is written already still goes.
+pub(super) fn write_eof<'py>(this: This<'_, 'py, Transport>) -> Reply<'py> {
+    let py = this.py();
+    uncork(this)?;
+    let now = {
+        let mut state = this.state.open(py);
+        if state.phase.is_closing() || std::mem::replace(&mut state.eof, true) {
+            None
+        } else {
+            state.outgoing.is_empty().then_some(state.fd)
+        }
+    };
+    if let Some(fd) = now {
+        shut_down(fd)?;
+    }
+    reply::none(py)
+}
+
+fn shut_down(fd: Descriptor) -> PyResult<()> {
+    shutdown(fd, Shutdown::Write).map_err(|errno| Error::Io(errno.into()).into())
+}
+
+#[cold]
+fn write_error(this: This<'_, '_, Transport>, error: PyErr) -> PyResult<()> {
+    let py = this.py();
+    let waiter = this.state.open(py).empty_waiter.take();
+    if let Some(waiter) = waiter {
+        waiter.bind(py).call_method1(&names(py).set_exception, (error.value(py),))?;
+    }
+    this.fatal_error(error, "Fatal write error on socket transport")
+}
+
+/// Above the high water mark the protocol is told to pause.
+pub(super) fn pause_protocol(this: This<'_, '_, Transport>) -> PyResult<()> {
+    let pauses = {
+        let mut state = this.state.open(this.py());
+        let size = state.outgoing.len();
+        state.marks.pauses(size)
+    };
+    if pauses { tell(this, &names(this.py()).pause_writing, "protocol.pause_writing() failed") } else { Ok(()) }
+}
+
+/// At the low water mark it is told to go on.
+fn resume_protocol(this: This<'_, '_, Transport>) -> PyResult<()> {
+    let resumes = {
+        let mut state = this.state.open(this.py());
+        let size = state.outgoing.len();
+        state.marks.resumes(size)
+    };
+    if resumes { tell(this, &names(this.py()).resume_writing, "protocol.resume_writing() failed") } else { Ok(()) }
+}
+
+fn tell(this: This<'_, '_, Transport>, method: &Py<pyo3::types::PyString>, failed: &str) -> PyResult<()> {
+    let py = this.py();
+    let Some(protocol) = this.protocol() else { return Ok(()) };
+    // In the context of whoever writes: it may be the connection's own, which cannot be entered twice.
+    match protocol.call_method0(method) {
+        Ok(_) => Ok(()),
+        Err(error) if crate::py::errors::ends_run(py, &error) => Err(error),
+        Err(error) => this.report(failed, &error.into_value(py).into_bound(py).into_any()),
+    }
+}
