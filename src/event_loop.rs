@@ -25,7 +25,7 @@ use crate::{future, readers, server, task, thread_safe_handle, transport};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
-    let methods = vec![
+    let mut methods = vec![
         Method::fast(
             c"call_soon",
             c"call_soon($self, callback, *args, context=None)\n--\n\nCalls callback(*args) in the next turn.",
@@ -53,52 +53,8 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
             c"create_task($self, coro, **kwargs)\n--\n\nSchedules a coroutine; returns its task.",
             create_task,
         ),
-        Method::fast(
-            c"add_reader",
-            c"add_reader($self, fd, callback, *args)\n--\n\nCalls callback(*args) whenever fd can be read.",
-            readers::add_reader,
-        ),
-        Method::fast(
-            c"add_writer",
-            c"add_writer($self, fd, callback, *args)\n--\n\nCalls callback(*args) whenever fd can be written.",
-            readers::add_writer,
-        ),
-        Method::fast(
-            c"remove_reader",
-            c"remove_reader($self, fd)\n--\n\nStops watching fd for reading; was it watched?",
-            readers::remove_reader,
-        ),
-        Method::fast(
-            c"remove_writer",
-            c"remove_writer($self, fd)\n--\n\nStops watching fd for writing; was it watched?",
-            readers::remove_writer,
-        ),
-        Method::fast(
-            c"_add_reader",
-            c"_add_reader($self, fd, callback, *args, context=None)\n--\n\nFor transports; returns the handle.",
-            readers::add_transport_reader,
-        ),
-        Method::fast(
-            c"_add_writer",
-            c"_add_writer($self, fd, callback, *args, context=None)\n--\n\nFor transports; returns the handle.",
-            readers::add_transport_writer,
-        ),
-        Method::fast(
-            c"_remove_reader",
-            c"_remove_reader($self, fd)\n--\n\nFor transports; was fd watched?",
-            readers::remove_transport_reader,
-        ),
-        Method::fast(
-            c"_remove_writer",
-            c"_remove_writer($self, fd)\n--\n\nFor transports; was fd watched?",
-            readers::remove_transport_writer,
-        ),
-        Method::one_arg(
-            c"_ensure_fd_no_transport",
-            c"Raises RuntimeError if a transport has the descriptor.",
-            readers::ensure_fd_no_transport,
-        ),
     ];
+    methods.extend(readers::methods());
     add_methods::<Runtime>(py, methods)
 }
 

@@ -14,7 +14,7 @@ use crate::handle::{self, Callback};
 use crate::py::call::Arguments;
 use crate::py::class::This;
 use crate::py::errors::Error;
-use crate::py::method::{Args, Reply};
+use crate::py::method::{Args, Method, Reply};
 use crate::py::names::names;
 use crate::py::reply;
 use crate::runtime::sources::{Direction, Owner, Refused};
@@ -22,52 +22,103 @@ use crate::runtime::{Io, Runtime};
 
 type Loop<'a, 'py> = This<'a, 'py, Runtime>;
 
-pub(crate) fn add_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+/// What this file adds to the loop's table of methods.
+pub(crate) fn methods() -> Vec<Method<Runtime>> {
+    vec![
+        Method::fast(
+            c"add_reader",
+            c"add_reader($self, fd, callback, *args)\n--\n\nCalls callback(*args) whenever fd can be read.",
+            add_reader,
+        ),
+        Method::fast(
+            c"add_writer",
+            c"add_writer($self, fd, callback, *args)\n--\n\nCalls callback(*args) whenever fd can be written.",
+            add_writer,
+        ),
+        Method::fast(
+            c"remove_reader",
+            c"remove_reader($self, fd)\n--\n\nStops watching fd for reading; was it watched?",
+            remove_reader,
+        ),
+        Method::fast(
+            c"remove_writer",
+            c"remove_writer($self, fd)\n--\n\nStops watching fd for writing; was it watched?",
+            remove_writer,
+        ),
+        Method::fast(
+            c"_add_reader",
+            c"_add_reader($self, fd, callback, *args, context=None)\n--\n\nFor transports; returns the handle.",
+            add_transport_reader,
+        ),
+        Method::fast(
+            c"_add_writer",
+            c"_add_writer($self, fd, callback, *args, context=None)\n--\n\nFor transports; returns the handle.",
+            add_transport_writer,
+        ),
+        Method::fast(
+            c"_remove_reader",
+            c"_remove_reader($self, fd)\n--\n\nFor transports; was fd watched?",
+            remove_transport_reader,
+        ),
+        Method::fast(
+            c"_remove_writer",
+            c"_remove_writer($self, fd)\n--\n\nFor transports; was fd watched?",
+            remove_transport_writer,
+        ),
+        Method::one_arg(
+            c"_ensure_fd_no_transport",
+            c"Raises RuntimeError if a transport has the descriptor.",
+            ensure_fd_no_transport,
+        ),
+    ]
+}
+
+fn add_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     check_no_transport(loop_, args, "add_reader")?;
     args.no_keyword("add_reader", &["fd", "callback"])?;
     add(loop_, args, "add_reader", Direction::Read)?;
     reply::none(loop_.py())
 }
 
-pub(crate) fn add_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn add_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     check_no_transport(loop_, args, "add_writer")?;
     args.no_keyword("add_writer", &["fd", "callback"])?;
     add(loop_, args, "add_writer", Direction::Write)?;
     reply::none(loop_.py())
 }
 
-pub(crate) fn remove_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn remove_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     check_no_transport(loop_, args, "remove_reader")?;
     remove(loop_, args, "remove_reader", Direction::Read)
 }
 
-pub(crate) fn remove_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn remove_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     check_no_transport(loop_, args, "remove_writer")?;
     remove(loop_, args, "remove_writer", Direction::Write)
 }
 
 /// `_add_reader(fd, callback, *args, context=None)`: for transports; returns the handle.
-pub(crate) fn add_transport_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn add_transport_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     add(loop_, args, "_add_reader", Direction::Read)
 }
 
 /// `_add_writer(fd, callback, *args, context=None)`: for transports; returns the handle.
-pub(crate) fn add_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn add_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     add(loop_, args, "_add_writer", Direction::Write)
 }
 
 /// `_remove_reader(fd)`: for transports.
-pub(crate) fn remove_transport_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn remove_transport_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     remove(loop_, args, "_remove_reader", Direction::Read)
 }
 
 /// `_remove_writer(fd)`: for transports.
-pub(crate) fn remove_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
+fn remove_transport_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     remove(loop_, args, "_remove_writer", Direction::Write)
 }
 
 /// `_ensure_fd_no_transport`: a transport's descriptor is its own.
-pub(crate) fn ensure_fd_no_transport<'py>(loop_: Loop<'_, 'py>, file: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+fn ensure_fd_no_transport<'py>(loop_: Loop<'_, 'py>, file: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     ensure_no_transport(loop_, file)?;
     reply::none(loop_.py())
 }

@@ -158,6 +158,7 @@ class _ExitWatch:
         self.pidfd = pidfd
 
     def start(self, loop: Loop, transport: Any) -> None:
+        """Register with the loop, which keeps this object from now on."""
         process = transport.get_extra_info("subprocess")
         loop._add_reader(self.pidfd, self.on_exit, loop, transport, process)
 

@@ -1,0 +1,110 @@
+"""What the tests of TLS share: contexts, a server, and clients that talk to it.
+
+Certificates and keys are in tests/certs, with the script that makes them. Everything runs on
+the loopback interface. Used by test_tls, test_tls_refusals and test_start_tls; it has no
+test of its own.
+"""
+
+import asyncio
+import gc
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+CERTS = Path(__file__).parent / "certs"
+PATIENCE = 30  # seconds; a test that needs them fails
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Whatever the test has left as garbage is gone before the next test."""
+    yield
+    gc.collect()
+
+
+leaves_no_warning: Any = (
+    [
+        # 3.10 does not take the transport of a handshake that failed for closed.
+        pytest.mark.filterwarnings("ignore:unclosed transport <asyncio.sslproto:ResourceWarning"),
+        pytest.mark.usefixtures("collected"),
+    ]
+    if sys.version_info < (3, 11)
+    else []
+)
+
+
+def server_context(name: str = "server") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTS / f"{name}.pem")
+    return context
+
+
+def client_context(*, trust: bool = True) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=CERTS / "ca.pem" if trust else None)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send everything back until the peer has no more to say."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+class Serving:
+    """`async with Serving(handler, context) as port`: a server on the loopback interface.
+
+    With a path, a Unix server there, and `port` is of no use.
+
+    Leaving it waits until every connection has been handled and closed.
+    """
+
+    def __init__(self, handler: Handler, context: ssl.SSLContext | None, **options: Any) -> None:
+        self.handler = handler
+        self.options = {"ssl": context, **options}
+        self.tasks: list[Any] = []
+
+    async def __aenter__(self) -> int:
+        if "path" in self.options:
+            self.server = await asyncio.start_unix_server(self.handle, **self.options)
+            return 0
+        self.server = await asyncio.start_server(self.handle, "127.0.0.1", 0, **self.options)
+        return int(self.server.sockets[0].getsockname()[1])
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.append(asyncio.current_task())
+        try:
+            await self.handler(reader, writer)
+            await close(writer)
+        except ConnectionError:
+            pass  # the peer has aborted
+
+    async def __aexit__(self, *_: object) -> None:
+        self.server.close()
+        await asyncio.wait_for(asyncio.gather(*self.tasks), PATIENCE)
+        await asyncio.wait_for(self.server.wait_closed(), PATIENCE)
+
+
+async def connect(port: int, context: ssl.SSLContext | None = None, **options: Any) -> Any:
+    if context is not None:
+        options = {"ssl": context, "server_hostname": "localhost", **options}
+    return await asyncio.open_connection("127.0.0.1", port, **options)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    await asyncio.wait_for(writer.wait_closed(), PATIENCE)
+
+
+async def exchange(port: int, context: ssl.SSLContext, data: bytes, **options: Any) -> bytes:
+    """What the server sends back for `data`."""
+    reader, writer = await connect(port, context, **options)
+    writer.write(data)
+    received = await reader.readexactly(len(data))
+    await close(writer)
+    return bytes(received)
