@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 TIME_LIMIT = 20
 
 
@@ -86,6 +88,28 @@ class Recorder(asyncio.Protocol):
         """Waits for `count` bytes in all; what has come."""
         await until(lambda: len(self.data) >= count)
         return bytes(self.data)
+
+
+class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
+    """The same diary, its data through a buffer of 1000 bytes. It must never see data_received."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer: Any = bytearray(1000)
+
+    def get_buffer(self, sizehint: int) -> Any:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert nbytes > 0
+        self.data += memoryview(self.buffer).cast("B")[:nbytes]
+        self.note("data")
+
+    def data_received(self, data: bytes) -> None:
+        raise AssertionError("data_received of a BufferedProtocol")
+
+
+KINDS = pytest.mark.parametrize("kind", [Recorder, BufferedRecorder], ids=["plain", "buffered"])
 
 
 class Peer:
