@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-TIME_LIMIT = 20
+TIME_LIMIT = 10
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Lets the loop run until `condition()` is true; an AssertionError after 20 s."""
+    """Lets the loop run until `condition()` is true; an AssertionError after 10 s."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + TIME_LIMIT
     while not condition():
@@ -175,17 +175,14 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-async def connect(
-    factory: Callable[[], Any] = Recorder, *, small_buffers: bool = False
-) -> tuple[Any, Any, Peer]:
+async def connect(factory: Callable[[], Any] = Recorder) -> tuple[Any, Any, Peer]:
     """(transport, protocol, peer) of a new TCP connection.
 
-    With small buffers the kernel takes a few kilobytes only, then writes are queued.
+    The kernel's buffers have a fixed size, so a megabyte never fits and is queued.
     """
     ours, theirs = tcp_pair()
-    if small_buffers:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_connection(factory, sock=ours)
     return transport, protocol, Peer(theirs)

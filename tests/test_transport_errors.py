@@ -179,7 +179,7 @@ def test_an_error_with_data_left_to_write_drops_it(run: Run) -> None:
     async def main() -> None:
         error = Boom("reason")
         kind = failing(Recorder, "data_received", error)
-        transport, protocol, peer = await connect(kind, small_buffers=True)
+        transport, protocol, peer = await connect(kind)
         reports = reports_of(asyncio.get_running_loop())
         with peer:
             transport.write(bytes(1 << 20))
