@@ -31,7 +31,7 @@ use crate::readers;
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::{Direction, Owner};
 use crate::runtime::{Io, Runtime};
-use crate::transport::info::{Info, Name, Socket, SocketKind};
+use crate::transport::info::{Info, SocketKind};
 use crate::transport::{self, Parts};
 
 /// asyncio's ACCEPT_RETRY_DELAY: seconds.
@@ -209,12 +209,9 @@ impl<'py> This<'_, 'py, Acceptor> {
             let made = factory.bind(py).call0()?;
             let protocol = &*protocol.insert(made);
             let number = Descriptor::new(fd.as_raw_fd()).ok_or(Error::Io(Errno::BADF.into()))?;
-            let mut info = Info::default();
-            info.peername = peer.and_then(Address::of).map_or(Name::Unknown, Name::Known);
             let parts = Parts {
                 fd: number,
-                socket: Socket::Accepted { fd, kind: self.kind },
-                info,
+                info: Info::accepted(fd, self.kind, peer.and_then(Address::of)),
                 protocol: protocol.as_borrowed(),
                 waiter: None,
                 server: server.as_ref().map(|server| server.borrow(py)),

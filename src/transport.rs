@@ -36,7 +36,7 @@ use crate::readers;
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::{Direction, Owner};
 use crate::runtime::{Io, Runtime};
-use info::{Info, Socket};
+use info::Info;
 use read::Receiver;
 use write::Sending;
 
@@ -95,7 +95,6 @@ static TRANSPORT: Class = Class::new();
 /// What a new transport is made of.
 pub(crate) struct Parts<'a, 'py> {
     pub(crate) fd: Descriptor,
-    pub(crate) socket: Socket,
     pub(crate) info: Info,
     pub(crate) protocol: Borrowed<'a, 'py, PyAny>,
     pub(crate) waiter: Option<Borrowed<'a, 'py, PyAny>>,
@@ -126,11 +125,10 @@ pub(crate) fn of_socket<'py>(
     let fd = Descriptor::new(fd).ok_or_else(|| Error::Value(format!("Invalid file descriptor: {fd}")))?;
     // What is no TCP socket has no such option.
     let _ = rustix::net::sockopt::set_tcp_nodelay(fd, true);
-    let mut info = Info::of_peer(fd);
+    let mut info = Info::of_socket(Owned::new(socket.clone()), fd);
     info.given = options.extra.filter(|extra| !extra.is_none()).map(|extra| Owned::new(extra.clone()));
     let parts = Parts {
         fd,
-        socket: Socket::Python(Owned::new(socket.clone())),
         info,
         protocol: options.protocol.as_borrowed(),
         waiter: options.waiter.map(|waiter| waiter.as_borrowed()),
@@ -149,8 +147,6 @@ pub(crate) fn create<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyResu
     };
     let receiver = Receiver::of(parts.protocol)?;
     let made = names(py);
-    let mut info = parts.info;
-    info.socket = parts.socket;
     let state = State {
         loop_: Some(loop_.owned()),
         protocol: Some(Owned::of(parts.protocol)),
@@ -171,7 +167,7 @@ pub(crate) fn create<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyResu
         outgoing: Outgoing::default(),
         marks: Watermarks::default(),
         lost_writes: 1,
-        info,
+        info: parts.info,
     };
     let object = memory::create(py, Transport { state: LoopCell::new(state) })?;
     if let Some(server) = parts.server {
@@ -436,21 +432,12 @@ impl<'py> This<'_, 'py, Transport> {
         let told = match self.protocol() {
             Some(protocol) => {
                 let error = error.map(|error| error.into_bound(py));
-                self.in_context(|| protocol.call_method1(&names(py).connection_lost, (error,)))
+                self.in_context(|| protocol.call_method1(&names(py).connection_lost, (error,)).map(|_| ()))
             }
-            None => Ok(py.None().into_bound(py)),
-        };
-        let result = match told {
-            Err(error) if errors::ends_run(py, &error) => Err(error),
-            Err(error) => {
-                let exception = error.into_value(py).into_bound(py).into_any();
-                let message = format!("Exception in callback {}.connection_lost", self.object().repr()?);
-                self.report(&message, &exception)
-            }
-            Ok(_) => Ok(()),
+            None => Ok(()),
         };
         let given_up = self.give_up();
-        result.and(given_up)
+        told.and(given_up)
     }
 
     /// Closes the socket and lets everything go.
@@ -461,10 +448,13 @@ impl<'py> This<'_, 'py, Transport> {
             let fd = state.fd;
             state.info.keep_sockname(fd);
             let rest = [state.protocol.take(), state.loop_.take(), state.context.take(), state.waiter.take()];
-            (state.info.take_socket(), state.server.take(), state.empty_waiter.take(), rest)
+            (state.info.close(py), state.server.take(), state.empty_waiter.take(), rest)
         };
         drop(rest);
-        let closed = socket.close(py);
+        let closed = match socket {
+            Some(socket) => socket.bind(py).call_method0(&names(py).close).map(|_| ()),
+            None => Ok(()),
+        };
         if let Some(server) = server {
             if compat::SERVER_KNOWS_TRANSPORTS {
                 server.bind(py).call_method1(&names(py).detach, (self.object(),))?;

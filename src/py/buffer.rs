@@ -6,6 +6,7 @@
 
 use std::mem::MaybeUninit;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
@@ -76,9 +77,14 @@ pub(crate) fn with_bytes<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&
     Ok(body(unsafe { view.slice() }))
 }
 
-/// Calls `body` with the memory of a writable buffer, whose contents are initialised.
+/// Calls `body` with the memory of a writable buffer, whose contents are initialised. TypeError for what is none, with
+/// the text of `socket.recv_into`.
 pub(crate) fn with_writable<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&mut [u8]) -> R) -> PyResult<R> {
-    let mut view = View::get(object, ffi::PyBUF_WRITABLE)?;
+    let Ok(mut view) = View::get(object, ffi::PyBUF_WRITABLE) else {
+        let class = object.get_type().name()?;
+        let text = format!("recv_into() argument 1 must be read-write bytes-like object, not {class}");
+        return Err(PyTypeError::new_err(text));
+    };
     // SAFETY: as in `with_bytes`; the exporter has agreed to writing.
     Ok(body(unsafe { view.slice_mut() }))
 }

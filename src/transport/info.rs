@@ -19,14 +19,15 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 
 /// Who owns the descriptor.
-#[derive(Default)]
 pub(crate) enum Socket {
     /// Accepted by us; nobody has seen it.
     Accepted { fd: OwnedFd, kind: SocketKind },
     /// A Python socket.
     Python(Owned),
-    #[default]
-    Closed,
+    /// It was a Python socket.
+    Closed(Owned),
+    /// Nobody ever saw it.
+    ClosedUnseen(SocketKind),
 }
 
 /// The first three arguments of `socket.socket`.
@@ -38,7 +39,6 @@ pub(crate) struct SocketKind {
 }
 
 /// What `get_extra_info` knows. Loop thread only.
-#[derive(Default)]
 pub(crate) struct Info {
     pub(super) socket: Socket,
     /// What the maker of the transport gave, a dict; what others store in `_extra` goes there too.
@@ -46,46 +46,52 @@ pub(crate) struct Info {
     /// `socket`: a TransportSocket.
     shown: Option<Owned>,
     sockname: Name,
-    pub(crate) peername: Name,
+    peername: Name,
 }
 
 /// An address that may not have been asked for yet.
-#[derive(Default)]
-pub(crate) enum Name {
-    #[default]
+enum Name {
     Unknown,
     Known(Address),
     /// As a Python object: None where there is no such address.
     Shown(Owned),
 }
 
-impl Socket {
-    /// Closes it; the Python socket by its own `close()`.
-    pub(crate) fn close(self, py: Python<'_>) -> PyResult<()> {
-        match self {
-            Socket::Python(socket) => socket.bind(py).call_method0(&names(py).close).map(|_| ()),
-            Socket::Accepted { fd, .. } => {
-                drop(fd);
-                Ok(())
-            }
-            Socket::Closed => Ok(()),
-        }
-    }
-}
-
 impl Info {
-    /// The peer's address is asked for at once: it cannot be when the peer has gone.
-    pub(super) fn of_peer(fd: Descriptor) -> Info {
-        let peer = getpeername(fd).ok().flatten().and_then(|address| Address::of(&address));
-        Info { peername: peer.map_or(Name::Unknown, Name::Known), ..Info::default() }
+    /// An accepted connection.
+    pub(crate) fn accepted(fd: OwnedFd, kind: SocketKind, peer: Option<Address>) -> Info {
+        Info::new(Socket::Accepted { fd, kind }, peer)
+    }
+
+    /// A Python socket. The peer's address is asked for at once: it cannot be when the peer has gone.
+    pub(super) fn of_socket(socket: Owned, fd: Descriptor) -> Info {
+        Info::new(Socket::Python(socket), getpeername(fd).ok().flatten().and_then(|address| Address::of(&address)))
+    }
+
+    fn new(socket: Socket, peer: Option<Address>) -> Info {
+        let peername = peer.map_or(Name::Unknown, Name::Known);
+        Info { socket, given: None, shown: None, sockname: Name::Unknown, peername }
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        matches!(self.socket, Socket::Closed)
+        matches!(self.socket, Socket::Closed(_) | Socket::ClosedUnseen(_))
     }
 
-    pub(super) fn take_socket(&mut self) -> Socket {
-        std::mem::take(&mut self.socket)
+    /// Closes the descriptor, or gives the Python socket that must be told to.
+    pub(super) fn close(&mut self, py: Python<'_>) -> Option<Owned> {
+        match &self.socket {
+            Socket::Python(socket) => {
+                let (kept, told) = (socket.clone_ref(py), socket.clone_ref(py));
+                // Its former place held the same object, which lives on.
+                let _ = std::mem::replace(&mut self.socket, Socket::Closed(kept));
+                Some(told)
+            }
+            Socket::Accepted { kind, .. } => {
+                self.socket = Socket::ClosedUnseen(*kind);
+                None
+            }
+            Socket::Closed(_) | Socket::ClosedUnseen(_) => None,
+        }
     }
 
     /// The last moment to ask for the address of a socket that will be closed.
@@ -108,7 +114,7 @@ impl Info {
     pub(super) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         visit.option(&self.given)?;
         visit.option(&self.shown)?;
-        if let Socket::Python(socket) = &self.socket {
+        if let Socket::Python(socket) | Socket::Closed(socket) = &self.socket {
             visit.object(socket)?;
         }
         for name in [&self.sockname, &self.peername] {
@@ -224,10 +230,29 @@ impl<'py> This<'_, 'py, Transport> {
         if let Some(shown) = shown {
             return Ok(shown.into_bound(py));
         }
-        let shown = names(py).transport_socket.bind(py).call1((self.socket()?,))?;
+        let socket = self.socket_or_closed()?;
+        let shown = names(py).transport_socket.bind(py).call1((socket,))?;
         let old = self.state.open(py).info.shown.replace(Owned::new(shown.clone()));
         drop(old);
         Ok(shown)
+    }
+
+    /// As `socket`; once it is closed, a closed one.
+    fn socket_or_closed(&self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py();
+        let state = self.state.open(py);
+        let kind = match &state.info.socket {
+            Socket::Closed(socket) => return Ok(socket.clone_ref(py).into_bound(py)),
+            Socket::ClosedUnseen(kind) => *kind,
+            Socket::Accepted { .. } | Socket::Python(_) => {
+                drop(state);
+                return self.socket();
+            }
+        };
+        drop(state);
+        let socket = names(py).socket_class.bind(py).call1((kind.family, kind.type_, kind.protocol))?;
+        socket.call_method0(&names(py).close)?;
+        Ok(socket)
     }
 
     /// The Python socket, made now if there is none yet; None once it is closed.
@@ -237,7 +262,7 @@ impl<'py> This<'_, 'py, Transport> {
             let state = self.state.open(py);
             match &state.info.socket {
                 Socket::Python(socket) => return Ok(socket.clone_ref(py).into_bound(py)),
-                Socket::Closed => return Ok(py.None().into_bound(py)),
+                Socket::Closed(_) | Socket::ClosedUnseen(_) => return Ok(py.None().into_bound(py)),
                 Socket::Accepted { fd, kind } => (fd.as_raw_fd(), *kind),
             }
         };

@@ -70,12 +70,20 @@ enum Amount {
 
 /// There is input.
 pub(super) fn readable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
-    read(loop_, &object, readable, false).map_err(|error| Failure::of_work(object.borrow(loop_.py()), error))
+    read(loop_, &object, readable, false).map_err(|error| failure(loop_, object, readable, error))
 }
 
 /// There is input, and no more will come: a read that leaves room in its buffer is not the last one.
 pub(super) fn to_the_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
-    read(loop_, &object, to_the_end, true).map_err(|error| Failure::of_work(object.borrow(loop_.py()), error))
+    read(loop_, &object, to_the_end, true).map_err(|error| failure(loop_, object, to_the_end, error))
+}
+
+/// An exception that ends the run: the next one reads on, for which there may be no new edge.
+#[cold]
+fn failure(loop_: Loop<'_, '_>, object: Owned, again: Run, error: PyErr) -> Failure {
+    let failure = Failure::of_work(object.borrow(loop_.py()), error);
+    loop_.enqueue(loop_.py(), Ready { object, run: again });
+    failure
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@
 use std::io::ErrorKind;
 
 use mioloop_core::connection::Next;
+use mioloop_core::outgoing::Outgoing;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
@@ -260,16 +261,20 @@ fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<
         send_backlog(&mut state.outgoing, fd)
     };
     match outcome {
-        Ok(()) => {
+        Ok(Progress::Gone) => {
             let was = std::mem::replace(&mut this.state.open(py).sending, Sending::Direct);
             if was == Sending::Blocked {
                 this.disarm(loop_, Direction::Write);
             }
         }
-        Err(errno) if errno.kind() == ErrorKind::WouldBlock => {
+        Ok(progress) => {
             let was = std::mem::replace(&mut this.state.open(py).sending, Sending::Blocked);
             if was != Sending::Blocked {
                 this.arm(loop_, Direction::Write)?;
+            }
+            if matches!(progress, Progress::Enough) {
+                // The descriptor is writable already: no edge will tell.
+                loop_.enqueue(py, Ready { object: this.owned(), run: writable });
             }
             pause_protocol(this)?;
         }
@@ -279,21 +284,30 @@ fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<
     if this.state.open(py).outgoing.is_empty() { flushed(this, loop_) } else { Ok(()) }
 }
 
-/// EAGAIN: what is left must wait.
-fn send_backlog(outgoing: &mut mioloop_core::outgoing::Outgoing<Chunk>, fd: Descriptor) -> Result<(), Errno> {
+/// How far a backlog went.
+enum Progress {
+    Gone,
+    /// The kernel takes no more for now.
+    Refused,
+    /// The kernel would take more, but it is others' turn.
+    Enough,
+}
+
+fn send_backlog(outgoing: &mut Outgoing<Chunk>, fd: Descriptor) -> Result<Progress, Errno> {
     for _ in 0..ROUNDS {
         if outgoing.is_empty() {
-            return Ok(());
+            return Ok(Progress::Gone);
         }
         let result =
             sendmsg(fd, outgoing.slices().as_slice(), &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
         match result {
             Ok(count) => outgoing.advance(count),
             Err(Errno::INTR) => {}
+            Err(errno) if errno.kind() == ErrorKind::WouldBlock => return Ok(Progress::Refused),
             Err(errno) => return Err(errno),
         }
     }
-    if outgoing.is_empty() { Ok(()) } else { Err(Errno::AGAIN) }
+    Ok(if outgoing.is_empty() { Progress::Gone } else { Progress::Enough })
 }
 
 /// The backlog is gone: whoever waited for that goes on.
