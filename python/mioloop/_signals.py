@@ -176,7 +176,7 @@ def _wakeup_of(loop: Loop) -> Wakeup:
     if wakeup is None:
         wakeup = Wakeup()
         loop._signal_wakeup = wakeup
-        loop.add_reader(wakeup.read_fd, _read_signals, loop)
+        loop._add_reader(wakeup.read_fd, _read_signals, loop)
     return wakeup
 
 

@@ -129,20 +129,19 @@ async def make_subprocess_transport(
 
 def _watch_exit(loop: Loop, transport: Any) -> None:
     """Have the transport told when its child has ended."""
+    process = transport.get_extra_info("subprocess")
     try:
-        pidfd = os.pidfd_open(transport.get_pid())
+        _ExitWatch(os.pidfd_open(process.pid)).start(loop, transport, process)
     except (AttributeError, OSError):
-        # Neither this Python nor this kernel must have pidfds, nor a sandbox let them
-        # through; and the process may have no descriptor left.
+        # A Python, a kernel or a sandbox may have no pidfds; and the process may have no
+        # descriptor left.
         thread = threading.Thread(
             target=_wait_in_thread,
-            args=(loop, transport, transport.get_extra_info("subprocess")),
-            name=f"mioloop-waitpid-{transport.get_pid()}",
+            args=(loop, transport, process),
+            name=f"mioloop-waitpid-{process.pid}",
             daemon=True,
         )
         thread.start()
-    else:
-        _ExitWatch(pidfd).start(loop, transport)
 
 
 class _ExitWatch:
@@ -157,9 +156,8 @@ class _ExitWatch:
     def __init__(self, pidfd: int) -> None:
         self.pidfd = pidfd
 
-    def start(self, loop: Loop, transport: Any) -> None:
+    def start(self, loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
         """Register with the loop, which keeps this object from now on."""
-        process = transport.get_extra_info("subprocess")
         loop._add_reader(self.pidfd, self.on_exit, loop, transport, process)
 
     def on_exit(self, loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
@@ -167,8 +165,8 @@ class _ExitWatch:
         loop._remove_reader(self.pidfd)
         loop._child_watcher_callback(process.pid, _reap(process), transport)
 
-    def __del__(self) -> None:
-        os.close(self.pidfd)
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        _close(self.pidfd)
 
 
 def _wait_in_thread(loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
