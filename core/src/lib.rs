@@ -1,5 +1,6 @@
 //! The parts of mioloop that need no Python object: time, timers, the
-//! cross-thread queue and the operating system's readiness queue.
+//! cross-thread queue, the operating system's readiness queue, numeric
+//! addresses and threads for calls that block.
 //!
 //! The extension crate builds the event loop out of these; each is generic
 //! over what it carries, is tested by `cargo test` without an interpreter, and
@@ -8,6 +9,7 @@
 //!
 //! | Module | What it is |
 //! |---|---|
+//! | [`address`] | numeric hosts and ports, as the C library reads them |
 //! | [`clock`] | monotonic nanoseconds, and how a float of seconds becomes a deadline |
 //! | [`timers`] | the deadline queue: O(1) cancel, first in first out among equals |
 //! | [`inbox`] | work pushed by other threads, and whether they must wake the loop |
@@ -15,14 +17,17 @@
 //! | [`outgoing`] | the write backlog: partial writes, slices for a vectored write |
 //! | [`watermarks`] | when a protocol must stop writing, and when it may go on |
 //! | [`connection`] | the life of a connection, as legal transitions |
+//! | [`pool`] | threads that come with the work and go without it |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod address;
 pub mod clock;
 pub mod connection;
 pub mod inbox;
 pub mod outgoing;
 pub mod poller;
+pub mod pool;
 pub mod timers;
 pub mod watermarks;

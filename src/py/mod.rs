@@ -19,4 +19,5 @@ pub(crate) mod names;
 pub(crate) mod object;
 pub(crate) mod registry;
 pub(crate) mod reply;
+pub(crate) mod resolver;
 pub(crate) mod thread;

@@ -127,7 +127,7 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     events.clear();
     let result = if blocks { block(this, &mut poller, wait, &mut events) } else { poller.poll(Wait::Now, &mut events) };
     let mut core = this.core.open(py);
-    let super::Core { ready, io, .. } = &mut *core;
+    let super::Core { ready, io, bell, .. } = &mut *core;
     if let Some(Io { registry, sources, poller: home, .. }) = io {
         for raw in &events {
             if let Some(readiness) = registry.accept(*raw) {
@@ -135,6 +135,11 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
             }
         }
         *home = Some((poller, events));
+    }
+    if let Some((bell, work)) = bell
+        && bell.was_rung()
+    {
+        ready.push_back(work.clone_ref(py));
     }
     drop(core);
     result.map_err(Error::Io)?;

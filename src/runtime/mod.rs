@@ -4,14 +4,15 @@
 //! `py/cell.rs`); `Shared` is for any thread. Tasks, futures and handles keep the loop object and reach the runtime
 //! through it. The methods that Python calls are in `event_loop.rs`; the turn of the loop is in `cycle.rs`.
 
+pub(crate) mod bell;
 pub(crate) mod cycle;
 pub(crate) mod ready;
 pub(crate) mod sources;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use mioloop_core::clock::{Clock, MonotonicClock, deadline_ns, seconds};
 use mioloop_core::inbox::Inbox;
@@ -29,6 +30,7 @@ use crate::py::method::Receiver;
 use crate::py::object::Owned;
 use crate::py::registry;
 use crate::py::thread::thread_tag;
+use bell::Bell;
 use ready::Ready;
 use sources::Sources;
 
@@ -60,6 +62,8 @@ pub(crate) struct Core {
     turn_end: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
     pub(crate) scratch: Vec<u8>,
+    /// What native threads ring, and the work of who fetches what they left.
+    bell: Option<(Arc<Bell>, Ready)>,
     /// The task that `asyncio.current_task()` answers with.
     entered: Option<Owned>,
 }
@@ -123,6 +127,7 @@ impl Runtime {
                 turn: 0,
                 turn_end: Vec::new(),
                 scratch: Vec::new(),
+                bell: None,
                 entered: None,
             }),
             shared: Shared {
@@ -274,6 +279,21 @@ impl Runtime {
         self.core.open(py).turn_end.push(work);
     }
 
+    /// A bell for `hang_bell`.
+    pub(crate) fn make_bell(&self) -> Bell {
+        Bell::new(self.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+    }
+
+    /// From now on `work` is queued when the bell has been rung. The caller drops the work that hung there before.
+    pub(crate) fn hang_bell(&self, py: Python<'_>, bell: Arc<Bell>, work: Ready) -> Option<Ready> {
+        self.core.open(py).bell.replace((bell, work)).map(|(_, work)| work)
+    }
+
+    /// Whoever hangs at the bell.
+    pub(crate) fn at_the_bell(&self, py: Python<'_>) -> Option<Owned> {
+        self.core.open(py).bell.as_ref().map(|(_, work)| work.object.clone_ref(py))
+    }
+
     /// Gives up all queued work and every descriptor. The caller drops what is returned.
     pub(crate) fn close(&self, py: Python<'_>) -> Dropped {
         self.shared.flags.fetch_or(CLOSED, Relaxed);
@@ -284,8 +304,9 @@ impl Runtime {
         let mut ready = std::mem::take(&mut core.ready);
         ready.extend(core.turn_end.drain(..));
         let timers = core.timers.clear();
+        let bell = core.bell.take();
         drop(core);
-        Dropped { _ready: ready, _timers: timers, _watched: watched, _io: io }
+        Dropped { _ready: ready, _timers: timers, _watched: watched, _bell: bell, _io: io }
     }
 
     pub(crate) fn visit(&self, mut visit: impl FnMut(&Owned)) {
@@ -301,6 +322,7 @@ impl Runtime {
             core.ready.iter().chain(&core.turn_end).for_each(&mut visit_queued);
             core.timers.iter().for_each(|ready| visit(&ready.object));
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
+            core.bell.iter().for_each(|(_, ready)| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);
         }
         if let Some(settings) = self.settings.peek() {
@@ -315,6 +337,7 @@ pub(crate) struct Dropped {
     _ready: VecDeque<Ready>,
     _timers: Vec<Ready>,
     _watched: Option<Vec<Ready>>,
+    _bell: Option<(Arc<Bell>, Ready)>,
     _io: Option<Io>,
 }
 
