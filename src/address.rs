@@ -40,12 +40,12 @@ impl Address {
         let address = SocketAddrUnix::try_from(address.clone()).ok()?;
         let name = match (address.path_bytes(), address.abstract_name()) {
             (Some(path), _) => Some(UnixName::Path(path.into())),
-            (None, Some(name)) => {
+            (None, Some(name)) if !name.is_empty() => {
                 let mut bytes = vec![0];
                 bytes.extend_from_slice(name);
                 Some(UnixName::Abstract(bytes.into()))
             }
-            (None, None) => None,
+            (None, _) => None,
         };
         Some(Address::Unix(name))
     }
