@@ -21,7 +21,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::{dns, future, readers, server, task, thread_safe_handle, transport};
+use crate::{dns, future, readers, server, sock, task, thread_safe_handle, transport};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -58,6 +58,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
         Method::one_arg(c"_forget_lookup", c"Nobody waits for this future any more.", dns::forget_lookup),
     ];
     methods.extend(readers::methods());
+    methods.extend(sock::methods());
     add_methods::<Runtime>(py, methods)
 }
 

@@ -11,6 +11,7 @@ mod py;
 mod readers;
 mod runtime;
 mod server;
+mod sock;
 mod task;
 mod thread_safe_handle;
 mod timer_handle;
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Task", task::methods::define(py)?)?;
     module.add("StreamTransport", transport::methods::define(py)?)?;
     server::define(py)?;
+    sock::define(py)?;
     dns::lookups::define(py)?;
     event_loop::define(py)?;
     module.add_class::<runtime::Runtime>()

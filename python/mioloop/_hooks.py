@@ -55,9 +55,6 @@ class Hooks:
     _child_watcher_callback = _Unix._child_watcher_callback
 
     # The second half of each sock_* method.
-    _sock_recv = _Selector._sock_recv
-    _sock_recv_into = _Selector._sock_recv_into
-    _sock_sendall = _Selector._sock_sendall
     _sock_connect = _Selector._sock_connect
     _sock_connect_cb = _Selector._sock_connect_cb
     _sock_accept = _Selector._sock_accept

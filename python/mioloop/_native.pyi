@@ -14,7 +14,7 @@ from socket import AddressFamily, SocketKind
 from typing import Any, Literal, TypeVar, final
 
 from _typeshed import FileDescriptorLike
-from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
+from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
 
 __all__ = ["Future", "Handle", "Loop", "Task", "TimerHandle"]
 if sys.version_info >= (3, 14):
@@ -142,6 +142,29 @@ class Loop:
     ) -> asyncio.Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def _watched(self, fd: int) -> int: ...
+    def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None: ...
+    def _sock_recv(self, sock: socket, n: int) -> Any: ...
+    def _sock_recv_into(self, sock: socket, buf: Buffer) -> Any: ...
+    def _sock_sendall(self, sock: socket, data: Buffer) -> asyncio.Future[None] | None: ...
+    def _sock_forget(self, sock: socket, future: asyncio.Future[Any]) -> None: ...
+    def _make_socket_transport(
+        self,
+        sock: socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: asyncio.AbstractServer | None = None,
+        context: Context | None = None,
+    ) -> StreamTransport: ...
+    def _accept_connections(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket,
+        server: asyncio.AbstractServer | None = None,
+        backlog: int = 100,
+        context: Context | None = None,
+    ) -> None: ...
     def _lookup_addresses(
         self,
         host: bytes | str | None,

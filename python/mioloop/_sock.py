@@ -22,20 +22,34 @@ if TYPE_CHECKING:
     from ._loop import Loop
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_recv(loop: Loop, sock: socket, n: int) -> bytes:
     """Receive at most `n` bytes; b"" is the end of the stream.
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv.
     """
+    received = loop._sock_recv(sock, n)
+    if received.__class__ is bytes:
+        return received
+    try:
+        return await received
+    except BaseException:
+        loop._sock_forget(sock, received)
+        raise
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_recv_into(loop: Loop, sock: socket, buf: Buffer) -> int:
     """Receive into `buf`; return the number of bytes.
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv_into.
     """
+    received = loop._sock_recv_into(sock, buf)
+    if received.__class__ is int:
+        return received
+    try:
+        return await received
+    except BaseException:
+        loop._sock_forget(sock, received)
+        raise
 
 
 @borrowed(BaseSelectorEventLoop)
@@ -57,13 +71,20 @@ async def sock_recvfrom_into(
     """
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_sendall(loop: Loop, sock: socket, data: Buffer) -> None:
     """Send all of `data` to a connected socket.
 
     Raises OSError; how much was sent is then unknown.
     Follows asyncio.selector_events.BaseSelectorEventLoop.sock_sendall.
     """
+    sending = loop._sock_sendall(sock, data)
+    if sending is None:
+        return
+    try:
+        await sending
+    except BaseException:
+        loop._sock_forget(sock, sending)
+        raise
 
 
 @borrowed(BaseSelectorEventLoop)

@@ -3,7 +3,11 @@
 //!
 //! Used by transports, servers and `sock_*`, whose descriptors belong to Python sockets and files. It never closes anything.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 /// A descriptor by number. If it was closed meanwhile, calls fail with EBADF.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,5 +29,33 @@ impl AsFd for Descriptor {
         // SAFETY: not -1. The number's owner is a Python object that whoever made this `Descriptor` keeps; should it be
         // closed all the same, system calls answer EBADF, and no memory depends on it.
         unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// One receive from a socket that does not block. The number of bytes; 0 is the end of input.
+#[inline(always)]
+pub(crate) fn receive_some(fd: Descriptor, memory: &mut [u8]) -> Result<usize, Errno> {
+    uninterrupted(|| recv(fd, &mut *memory, RecvFlags::empty()).map(|(_, count)| count))
+}
+
+/// As `receive_some`, into memory that nobody has written to.
+pub(crate) fn receive_first(fd: Descriptor, memory: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    uninterrupted(|| recv(fd, &mut *memory, RecvFlags::empty()).map(|(_, count)| count))
+}
+
+/// One send to a socket that does not block, and no signal if nobody is there to receive. The number of bytes.
+#[inline(always)]
+pub(crate) fn send_some(fd: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
+    uninterrupted(|| send(fd, bytes, SendFlags::NOSIGNAL))
+}
+
+/// Again when a signal came in between.
+#[inline(always)]
+pub(crate) fn uninterrupted(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
     }
 }

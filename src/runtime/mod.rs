@@ -61,11 +61,21 @@ pub(crate) struct Core {
     /// What waits for the end of this turn.
     turn_end: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
-    pub(crate) scratch: Vec<u8>,
+    scratch: Vec<u8>,
     /// What native threads ring, and the work of who fetches what they left.
     bell: Option<(Arc<Bell>, Ready)>,
     /// The task that `asyncio.current_task()` answers with.
     entered: Option<Owned>,
+}
+
+impl Core {
+    /// The loop's buffer, at least so large. Its contents are of no interest.
+    pub(crate) fn scratch(&mut self, size: usize) -> &mut [u8] {
+        if self.scratch.len() < size {
+            self.scratch.resize(size, 0);
+        }
+        &mut self.scratch[..size]
+    }
 }
 
 /// Loop thread only. None in a closed loop.

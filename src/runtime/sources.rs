@@ -10,9 +10,10 @@ use std::io;
 use std::os::fd::RawFd;
 
 use mioloop_core::poller::{Interest, Readiness, Registry, Token, Trigger};
-use pyo3::Python;
+use pyo3::prelude::*;
 
 use super::ready::{Ready, Run};
+use crate::py::object::Owned;
 
 /// One direction of a descriptor.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,15 @@ struct Source {
     /// Runs instead of the reading work when input has ended, so that it reads to the very end.
     drain: Option<Run>,
     missed: Missed,
+    /// `sock_*`: a weak reference to the socket. Another one with the same number is not this registration's.
+    identity: Option<Owned>,
+}
+
+/// What a registration has left behind; dropping it may run Python code.
+#[derive(Default)]
+pub(crate) struct Left {
+    pub(crate) work: Vec<Ready>,
+    pub(crate) identities: Vec<Owned>,
 }
 
 /// Edge-triggered: readiness to read that came while nobody waited for it. (To write needs none: whoever arms writing
@@ -58,7 +68,7 @@ const BOTH: Interest = Interest { readable: true, writable: true };
 
 impl Source {
     fn new(token: Token, owner: Owner) -> Self {
-        Source { token, owner, read: None, write: None, drain: None, missed: Missed::Nothing }
+        Source { token, owner, read: None, write: None, drain: None, missed: Missed::Nothing, identity: None }
     }
 
     fn interest(&self) -> Interest {
@@ -188,6 +198,7 @@ impl Sources {
             writable: source.write.is_some() || direction == Direction::Write,
         };
         let token = registry.register(fd, interest, Trigger::Level)?;
+        // The weak reference stays: its end, here, would be nothing but memory.
         self.insert(Source { token, owner: Owner::Callbacks, ..source });
         Ok((token, true))
     }
@@ -211,6 +222,77 @@ impl Sources {
         let token = registry.register(fd, BOTH, Trigger::Edge)?;
         self.insert(Source { drain, ..Source::new(token, owner) });
         Ok((token, left))
+    }
+
+    /// `sock_*` waits in one direction. The registration stays when it has what it waited for, until the socket goes.
+    /// `identity`: a new weak reference to the socket.
+    pub(crate) fn operate(
+        &mut self,
+        registry: &mut Registry,
+        fd: RawFd,
+        identity: Owned,
+        direction: Direction,
+        work: Ready,
+    ) -> io::Result<(Token, Left)> {
+        let mut left = Left::default();
+        let known = registry.token_of(fd).and_then(|token| self.get_mut(token));
+        if let Some(source) = known {
+            let is_same = source.identity.as_ref().is_some_and(|own| own.as_ptr() == identity.as_ptr());
+            let level = source.owner == Owner::Callbacks;
+            if is_same || level {
+                let (token, interest) = (source.token, {
+                    left.work.extend(source.slot(direction).replace(work));
+                    source.interest()
+                });
+                left.identities.push(identity);
+                if level {
+                    registry.set_interest(token, interest)?;
+                }
+                return Ok((token, left));
+            }
+            let former = source.token;
+            let source = self.remove(former).expect("it was there above");
+            left.identities.extend(source.identity);
+            left.work.extend(source.read.into_iter().chain(source.write));
+            registry.deregister(former)?;
+        }
+        let token = registry.register(fd, BOTH, Trigger::Edge)?;
+        let mut source = Source { identity: Some(identity), ..Source::new(token, Owner::Operations) };
+        *source.slot(direction) = Some(work);
+        self.insert(source);
+        Ok((token, left))
+    }
+
+    /// `sock_*` waits no more in this direction, unless another call has taken its place.
+    pub(crate) fn finish(
+        &mut self,
+        registry: &mut Registry,
+        token: Token,
+        direction: Direction,
+        object: Borrowed<'_, '_, PyAny>,
+    ) -> io::Result<Option<Ready>> {
+        let Some(source) = self.get_mut(token) else { return Ok(None) };
+        if source.slot(direction).as_ref().is_none_or(|work| work.object.as_ptr() != object.as_ptr()) {
+            return Ok(None);
+        }
+        let work = source.slot(direction).take();
+        if source.owner == Owner::Callbacks {
+            let interest = source.interest();
+            if interest.readable || interest.writable {
+                registry.set_interest(token, interest)?;
+            } else {
+                self.remove(token);
+                registry.deregister(token)?;
+            }
+        }
+        Ok(work)
+    }
+
+    /// What waits for a descriptor, in both directions.
+    pub(crate) fn waiting(&self, py: Python<'_>, token: Token) -> Vec<Ready> {
+        let source = self.get(token);
+        let work = source.into_iter().flat_map(|source| source.read.iter().chain(&source.write));
+        work.map(|work| work.clone_ref(py)).collect()
     }
 
     /// Ends a registration; returns its work.

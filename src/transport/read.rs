@@ -9,12 +9,11 @@ use std::io::ErrorKind;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use super::{Loop, Reading, Transport, of};
 use crate::py::buffer;
 use crate::py::class::{Stop, This, Visit};
-use crate::py::descriptor::Descriptor;
+use crate::py::descriptor::{Descriptor, receive_first, receive_some};
 use crate::py::errors::Error;
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -152,7 +151,7 @@ fn without_data(this: This<'_, '_, Transport>, input: Input<'_>) -> PyResult<()>
 fn receive<'py>(loop_: Loop<'_, 'py>, fd: Descriptor, much: bool) -> PyResult<Input<'py>> {
     let py = loop_.py();
     if much {
-        return Ok(match buffer::bytes_filled(py, MUCH, |memory| receive_some(fd, memory))? {
+        return Ok(match buffer::bytes_filled(py, MUCH, |memory| receive_first(fd, memory))? {
             Ok(data) if data.len()? == 0 => Input::End,
             Ok(data) => {
                 let amount = if data.len()? == MUCH { Amount::Full } else { Amount::All };
@@ -162,32 +161,14 @@ fn receive<'py>(loop_: Loop<'_, 'py>, fd: Descriptor, much: bool) -> PyResult<In
         });
     }
     let mut core = loop_.core.open(py);
-    let memory = &mut core.scratch;
-    if memory.is_empty() {
-        memory.resize(SCRATCH, 0);
-    }
-    let count = loop {
-        match recv(fd, memory.as_mut_slice(), RecvFlags::empty()) {
-            Ok((_, count)) => break count,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Ok(failed(errno)),
-        }
+    let memory = core.scratch(SCRATCH);
+    let count = match receive_some(fd, memory) {
+        Ok(0) => return Ok(Input::End),
+        Ok(count) => count,
+        Err(errno) => return Ok(failed(errno)),
     };
-    if count == 0 {
-        return Ok(Input::End);
-    }
     let amount = if count == SCRATCH { Amount::Full } else { Amount::All };
     Ok(Input::Data(buffer::bytes(py, &memory[..count])?, amount))
-}
-
-fn receive_some(fd: Descriptor, memory: &mut [std::mem::MaybeUninit<u8>]) -> Result<usize, Errno> {
-    loop {
-        match recv(fd, &mut *memory, RecvFlags::empty()) {
-            Ok((_, count)) => return Ok(count),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
 }
 
 fn failed<'py>(errno: Errno) -> Input<'py> {
@@ -222,14 +203,7 @@ fn read_into_buffer(this: This<'_, '_, Transport>, fd: Descriptor) -> PyResult<O
         }
     };
     let read = buffer::with_writable(memory.as_borrowed(), |memory| {
-        let size = memory.len();
-        loop {
-            match recv(fd, &mut *memory, RecvFlags::empty()) {
-                Ok((_, count)) => return Ok((count, size)),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+        receive_some(fd, memory).map(|count| (count, memory.len()))
     });
     let (count, size) = match read {
         Ok(Ok((0, _))) => {

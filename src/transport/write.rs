@@ -10,13 +10,13 @@ use mioloop_core::connection::Next;
 use mioloop_core::outgoing::Outgoing;
 use pyo3::prelude::*;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, send, sendmsg, shutdown};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
 use super::{Loop, Transport, of};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
 use crate::py::compat;
-use crate::py::descriptor::Descriptor;
+use crate::py::descriptor::{Descriptor, send_some, uninterrupted};
 use crate::py::errors::Error;
 use crate::py::method::{Receiver as _, Reply};
 use crate::py::names::names;
@@ -121,16 +121,6 @@ fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAn
         Ok((Err(errno), _)) if errno.kind() == ErrorKind::WouldBlock => queue_blocked(this, loop_, data, 0),
         Ok((Err(errno), _)) => write_error(this, Error::Io(errno.into()).into()),
         Err(error) => write_error(this, error),
-    }
-}
-
-#[inline(always)]
-fn send_some(fd: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
-    loop {
-        match send(fd, bytes, SendFlags::NOSIGNAL) {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
     }
 }
 
@@ -298,11 +288,10 @@ fn send_backlog(outgoing: &mut Outgoing<Chunk>, fd: Descriptor) -> Result<Progre
         if outgoing.is_empty() {
             return Ok(Progress::Gone);
         }
-        let result =
-            sendmsg(fd, outgoing.slices().as_slice(), &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
-        match result {
+        let slices = outgoing.slices();
+        let nothing_else = &mut SendAncillaryBuffer::default();
+        match uninterrupted(|| sendmsg(fd, slices.as_slice(), nothing_else, SendFlags::NOSIGNAL)) {
             Ok(count) => outgoing.advance(count),
-            Err(Errno::INTR) => {}
             Err(errno) if errno.kind() == ErrorKind::WouldBlock => return Ok(Progress::Refused),
             Err(errno) => return Err(errno),
         }
