@@ -33,6 +33,8 @@ def borrowed(owner: type[Any]) -> Callable[[_F], _F]:
         original = vars(owner).get(declaration.__name__)
         if original is None:
             return declaration
+        if not isinstance(original, types.FunctionType):
+            return original  # Somebody instruments or compiles asyncio: theirs to document.
         function = types.FunctionType(
             original.__code__,
             original.__globals__,
