@@ -204,7 +204,7 @@ fn wait<'py>(
     call: Call,
 ) -> Reply<'py> {
     let py = loop_.py();
-    readers::ensure_no_transport(loop_, socket)?;
+    readers::ensure_no_transport(loop_, PyInt::new(py, fd.number()).as_any().as_borrowed())?;
     let future = future::create(loop_)?;
     let state = State { future: Some(Owned::new(future.clone())), socket: Some(Owned::of(socket)), call, token: None };
     let operation = memory::create(py, Operation { state: LoopCell::new(state), fd, direction })?;
