@@ -3,8 +3,9 @@
 //! Used by transports, servers and datagrams. Follows `makesockaddr` of CPython's `socketmodule.c`; families that it knows
 //! and this file does not are left to the Python socket.
 
-use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use mioloop_core::address::text;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use rustix::net::{SocketAddrAny, SocketAddrUnix};
@@ -52,10 +53,12 @@ impl Address {
     /// The Python object.
     pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(match self {
-            Address::V4(address) => (address.ip().to_string(), address.port()).into_pyobject(py)?.into_any(),
-            Address::V6(address) => (ipv6_text(address.ip()), address.port(), address.flowinfo(), address.scope_id())
-                .into_pyobject(py)?
-                .into_any(),
+            Address::V4(address) => (text(IpAddr::V4(*address.ip())), address.port()).into_pyobject(py)?.into_any(),
+            Address::V6(address) => {
+                (text(IpAddr::V6(*address.ip())), address.port(), address.flowinfo(), address.scope_id())
+                    .into_pyobject(py)?
+                    .into_any()
+            }
             Address::Unix(None) => PyString::new(py, "").into_any(),
             Address::Unix(Some(UnixName::Path(path))) => {
                 names(py).fsdecode.bind(py).call1((PyBytes::new(py, path),))?
@@ -65,13 +68,11 @@ impl Address {
     }
 }
 
-/// As libc's `inet_ntop`: an address that ends in an IPv4 one after six zero words is shown with it.
-fn ipv6_text(address: &Ipv6Addr) -> String {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
-            let [.., a, b, c, d] = address.octets();
-            format!("::{a}.{b}.{c}.{d}")
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Address::V4(address),
+            SocketAddr::V6(address) => Address::V6(address),
         }
-        _ => address.to_string(),
     }
 }

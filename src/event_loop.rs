@@ -21,7 +21,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::{future, readers, server, task, thread_safe_handle, transport};
+use crate::{dns, future, readers, server, task, thread_safe_handle, transport};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -53,6 +53,9 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
             c"create_task($self, coro, **kwargs)\n--\n\nSchedules a coroutine; returns its task.",
             create_task,
         ),
+        Method::fast(c"_lookup_addresses", c"The list, its future, or None: asyncio's way.", dns::lookup_addresses),
+        Method::fast(c"_lookup_name", c"The pair, its future, or None: asyncio's way.", dns::lookup_name),
+        Method::one_arg(c"_forget_lookup", c"Nobody waits for this future any more.", dns::forget_lookup),
     ];
     methods.extend(readers::methods());
     add_methods::<Runtime>(py, methods)

@@ -3,6 +3,7 @@
 //! Imported by `python/mioloop/__init__.py`. Names and asyncio's registers are looked up first, since every class uses them.
 
 mod address;
+mod dns;
 mod event_loop;
 mod future;
 mod handle;
@@ -34,6 +35,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Task", task::methods::define(py)?)?;
     module.add("StreamTransport", transport::methods::define(py)?)?;
     server::define(py)?;
+    dns::lookups::define(py)?;
     event_loop::define(py)?;
     module.add_class::<runtime::Runtime>()
 }

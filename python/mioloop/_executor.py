@@ -73,6 +73,7 @@ def set_default_executor(loop: Loop, executor: concurrent.futures.ThreadPoolExec
             stacklevel=3,
         )
     loop._default_executor = executor
+    loop._default_executor_was_set = True
 
 
 async def shutdown_default_executor(loop: Loop, timeout: float | None) -> None:

@@ -70,6 +70,7 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
         "_asyncgens_shutdown_called",
         "_coroutine_origin_saved_depth",
         "_default_executor",
+        "_default_executor_was_set",
         "_exception_handler",
         "_executor_shutdown_called",
         "_signal_handlers",
@@ -78,6 +79,7 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
         "_unix_server_sockets",
     )
     _default_executor: ThreadPoolExecutor | None
+    _default_executor_was_set: bool
     _executor_shutdown_called: bool
     _exception_handler: _ExceptionHandler | None
     _signal_handlers: dict[int, asyncio.Handle]
@@ -97,6 +99,7 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
         loop._asyncgens_shutdown_called = False
         loop._coroutine_origin_saved_depth = None
         loop._default_executor = None
+        loop._default_executor_was_set = False
         loop._exception_handler = None
         loop._executor_shutdown_called = False
         loop._signal_handlers = {}

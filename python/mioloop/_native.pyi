@@ -10,7 +10,8 @@ from asyncio import _CoroutineLike
 from asyncio.events import _TaskFactory
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, TypeVar, final
+from socket import AddressFamily, SocketKind, socket
+from typing import Any, Literal, TypeVar, final
 
 from _typeshed import FileDescriptorLike
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
@@ -22,6 +23,17 @@ if sys.version_info >= (3, 14):
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
+
+_AddressInfo = (
+    tuple[Literal[AddressFamily.AF_INET], SocketKind, int, str, tuple[str, int]]
+    | tuple[
+        Literal[AddressFamily.AF_INET6],
+        SocketKind,
+        int,
+        str,
+        tuple[str, int, int, int] | tuple[int, bytes],
+    ]
+)
 
 @disjoint_base
 class Loop:
@@ -130,6 +142,20 @@ class Loop:
     ) -> asyncio.Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def _watched(self, fd: int) -> int: ...
+    def _lookup_addresses(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        family: int,
+        type: int,
+        proto: int,
+        flags: int,
+        /,
+    ) -> list[_AddressInfo] | asyncio.Future[list[_AddressInfo]] | None: ...
+    def _lookup_name(
+        self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int, /
+    ) -> tuple[str, str] | asyncio.Future[tuple[str, str]] | None: ...
+    def _forget_lookup(self, future: asyncio.Future[Any], /) -> None: ...
     def _check_closed(self) -> None: ...
     def _check_running(self) -> None: ...
     def _run(self) -> None: ...
