@@ -10,6 +10,7 @@
 pub(crate) mod info;
 pub(crate) mod methods;
 pub(crate) mod read;
+pub(crate) mod streams;
 pub(crate) mod write;
 
 use mioloop_core::connection::{Next, Phase};

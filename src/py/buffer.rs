@@ -99,6 +99,17 @@ pub(crate) fn keep(object: Borrowed<'_, '_, PyAny>, sent: usize) -> PyResult<(Ch
     Ok((Chunk::Copied(rest), 0))
 }
 
+/// `bytearray.extend(slice)`. BufferError if somebody holds a view of it.
+#[inline]
+pub(crate) fn append(array: &Bound<'_, PyByteArray>, slice: &[u8]) -> PyResult<()> {
+    let before = array.len();
+    array.resize(before + slice.len())?;
+    // SAFETY: the array has just become so long that the slice fits behind what it held; nobody else sees the memory
+    // while no Python code runs.
+    unsafe { array.as_bytes_mut()[before..].copy_from_slice(slice) }
+    Ok(())
+}
+
 /// A new `bytes` object with a copy of the slice.
 #[inline(always)]
 pub(crate) fn bytes<'py>(py: Python<'py>, slice: &[u8]) -> PyResult<Bound<'py, PyAny>> {
