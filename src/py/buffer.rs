@@ -65,6 +65,15 @@ pub(crate) fn is_stream_data(object: Borrowed<'_, '_, PyAny>) -> bool {
         || object.is_instance_of::<PyMemoryView>()
 }
 
+/// `not data`.
+#[inline]
+pub(crate) fn is_empty(object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    match object.cast_exact::<PyBytes>() {
+        Ok(bytes) => Ok(bytes.as_bytes().is_empty()),
+        Err(_) => Ok(object.len()? == 0),
+    }
+}
+
 /// Calls `body` with the object's bytes. BufferError if they are not contiguous, TypeError if it has none.
 #[inline]
 pub(crate) fn with_bytes<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> PyResult<R> {

@@ -9,14 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
-
-// Declared in CPython's `classobject.h`.
-unsafe extern "C" {
-    static mut PyMethod_Type: ffi::PyTypeObject;
-    fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
-    fn PyMethod_Self(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
-}
+use pyo3::types::{PyDict, PyType};
 
 /// A class, and those of its attributes on which native code relies.
 pub(crate) struct Unpatched {
@@ -81,23 +74,15 @@ impl Unpatched {
         self.version.store(version_of(known), Relaxed);
         Ok(true)
     }
+}
 
-    /// `object.name` is this class's method: the instance has no other.
-    pub(crate) fn is_own_method(
-        &self,
-        object: &Bound<'_, PyAny>,
-        name: &Bound<'_, pyo3::types::PyString>,
-        index: usize,
-    ) -> PyResult<bool> {
-        let py = object.py();
-        let method = object.getattr(name)?;
-        let function = self.known.get(py).and_then(|known| known.attributes.get(index)?.1.as_ref());
-        // SAFETY: the type is checked before the function is read; both objects are live.
-        Ok(function.is_some_and(|function| unsafe {
-            ffi::Py_TYPE(method.as_ptr()) == &raw mut PyMethod_Type
-                && PyMethod_Function(method.as_ptr()) == function.as_ptr()
-                && PyMethod_Self(method.as_ptr()) == object.as_ptr()
-        }))
+/// The attributes that an instance of a Python class has itself: its `__dict__`, without asking the class for it.
+#[inline]
+pub(crate) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: attached; returns a new reference to a dict, or null with an exception where instances have none.
+    unsafe {
+        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Ok(Bound::from_owned_ptr_or_err(object.py(), dict)?.cast_into()?)
     }
 }
 

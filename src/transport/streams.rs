@@ -6,7 +6,7 @@
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyWeakrefReference};
+use pyo3::types::{PyByteArray, PyDict, PyWeakrefReference};
 
 use super::Loop;
 use crate::future::{AnyFuture, Future};
@@ -15,7 +15,7 @@ use crate::py::class::This;
 use crate::py::descriptor::{Descriptor, receive_some};
 use crate::py::names::names;
 use crate::py::object::Owned;
-use crate::py::unpatched::Unpatched;
+use crate::py::unpatched::{Unpatched, instance_dict};
 
 /// One read takes so much at most. Bytes.
 const MOST: usize = 128 * 1024;
@@ -23,14 +23,11 @@ const MOST: usize = 128 * 1024;
 static PROTOCOL: Unpatched = Unpatched::new();
 static READER: Unpatched = Unpatched::new();
 
-const DATA_RECEIVED: usize = 0;
-const FEED_DATA: usize = 0;
-
 /// Looks at asyncio's classes as they are. Called once, at import.
 pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     let streams = py.import("asyncio.streams")?;
     let protocol = streams.getattr("StreamReaderProtocol")?.cast_into()?;
-    PROTOCOL.learn(&protocol, &["data_received", "_stream_reader", "__getattribute__", "_stream_reader_wr"])?;
+    PROTOCOL.learn(&protocol, &["data_received", "_stream_reader", "__getattribute__"])?;
     let reader = streams.getattr("StreamReader")?.cast_into()?;
     let attributes = ["feed_data", "_wakeup_waiter", "__getattribute__", "__setattr__", "_buffer", "_waiter", "_limit"];
     READER.learn(&reader, &attributes)
@@ -47,7 +44,7 @@ pub(super) fn reader_of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Ow
 
 /// A reader that the short way leads to.
 pub(super) struct Reader<'py> {
-    reader: Bound<'py, PyAny>,
+    attributes: Bound<'py, PyDict>,
     buffer: Bound<'py, PyByteArray>,
 }
 
@@ -58,16 +55,16 @@ impl<'py> Reader<'py> {
         let py = protocol.py();
         let names = names(py);
         let Some(reader) = reader.bind(py).cast_exact::<PyWeakrefReference>()?.upgrade() else { return Ok(None) };
-        let is_stock = READER.is_class_of(reader.as_borrowed())
-            && PROTOCOL.holds(py)?
-            && READER.holds(py)?
-            && PROTOCOL.is_own_method(protocol, names.data_received.bind(py), DATA_RECEIVED)?
-            && READER.is_own_method(&reader, names.feed_data.bind(py), FEED_DATA)?;
-        if !is_stock {
+        if !READER.is_class_of(reader.as_borrowed()) || !PROTOCOL.holds(py)? || !READER.holds(py)? {
             return Ok(None);
         }
-        let buffer = reader.getattr(&names.private_buffer)?.cast_into_exact::<PyByteArray>();
-        Ok(buffer.ok().map(|buffer| Reader { reader, buffer }))
+        let attributes = instance_dict(&reader)?;
+        // Methods that were replaced on the objects themselves.
+        if instance_dict(protocol)?.contains(&names.data_received)? || attributes.contains(&names.feed_data)? {
+            return Ok(None);
+        }
+        let Some(buffer) = attributes.get_item(&names.private_buffer)? else { return Ok(None) };
+        Ok(buffer.cast_into_exact::<PyByteArray>().ok().map(|buffer| Reader { attributes, buffer }))
     }
 
     /// One read behind what the buffer holds. None: the buffer cannot grow now, since somebody looks at it.
@@ -90,11 +87,12 @@ impl<'py> Reader<'py> {
     /// `_wakeup_waiter()`, and the pause if the user reads too slowly.
     #[inline]
     pub(super) fn notify(&self) -> PyResult<()> {
-        let py = self.reader.py();
+        let py = self.buffer.py();
         let names = names(py);
-        let waiter = self.reader.getattr(&names.private_waiter)?;
-        if !waiter.is_none() {
-            self.reader.setattr(&names.private_waiter, py.None())?;
+        if let Some(waiter) = self.attributes.get_item(&names.private_waiter)?
+            && !waiter.is_none()
+        {
+            self.attributes.set_item(&names.private_waiter, py.None())?;
             match This::<Future>::of_exact(waiter.as_borrowed()).map(AnyFuture::from) {
                 Some(waiter) if waiter.is_pending() => waiter.set_result(py.None().bind(py).as_borrowed())?,
                 Some(_) => {}
@@ -104,22 +102,24 @@ impl<'py> Reader<'py> {
                 }
             }
         }
-        let limit: usize = self.reader.getattr(&names.private_limit)?.extract()?;
-        if self.buffer.len() > 2 * limit { self.pause() } else { Ok(()) }
+        let Some(limit) = self.attributes.get_item(&names.private_limit)? else { return Ok(()) };
+        if self.buffer.len() > 2 * limit.extract::<usize>()? { self.pause() } else { Ok(()) }
     }
 
     /// As `feed_data` does: a transport that cannot pause is not asked again.
     #[cold]
     fn pause(&self) -> PyResult<()> {
-        let py = self.reader.py();
-        let transport = self.reader.getattr("_transport")?;
-        if transport.is_none() || self.reader.getattr("_paused")?.is_truthy()? {
+        let py = self.buffer.py();
+        let Some(transport) = self.attributes.get_item("_transport")?.filter(|transport| !transport.is_none()) else {
+            return Ok(());
+        };
+        if self.attributes.get_item("_paused")?.map_or(Ok(false), |paused| paused.is_truthy())? {
             return Ok(());
         }
         match transport.call_method0("pause_reading") {
-            Ok(_) => self.reader.setattr("_paused", true),
+            Ok(_) => self.attributes.set_item("_paused", true),
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-                self.reader.setattr("_transport", py.None())
+                self.attributes.set_item("_transport", py.None())
             }
             Err(error) => Err(error),
         }
