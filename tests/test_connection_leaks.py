@@ -6,6 +6,7 @@ descriptors it had before, and its epoll instances must watch what they watched 
 """
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -344,5 +345,62 @@ def test_a_descriptor_that_is_closed_behind_the_transports_back(run: Run) -> Non
             assert await kept.read(11) == b"still there"
         good_peer.close()
         await good.ended()
+
+    run(main())
+
+
+def test_a_cancelled_connection_closes_its_socket_once(run: Run) -> None:
+    """The number goes to another connection at once: nothing may touch that one."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for turns in range(1, 6):
+            ours, theirs = tcp_pair()
+            number = ours.fileno()
+            task = asyncio.ensure_future(loop.create_connection(Recorder, sock=ours))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                transport, _ = await task
+                transport.close()
+            except asyncio.CancelledError:
+                pass
+            await until(lambda: ours.fileno() == -1)  # noqa: B023
+            theirs.close()
+            transport, protocol, peer = await connect()
+            del task
+            gc.collect()
+            await a_while(0.002)
+            assert number >= 0
+            with peer:
+                transport.write(b"mine")
+                assert await peer.read(4) == b"mine"
+                assert protocol.calls == ["made"]
+            await protocol.ended()
+
+    run(main())
+
+
+def test_a_watched_descriptor_that_is_closed_before_the_loop_looks(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for add, remove in (
+            (loop.add_reader, loop.remove_reader),
+            (loop.add_writer, loop.remove_writer),
+        ):
+            ours, theirs = socket.socketpair()
+            number = ours.fileno()
+            add(number, print)
+            ours.close()
+            await a_while(0.002)
+            remove(number)
+            theirs.close()
+        transport, protocol, peer = await connect()
+        peer.send(b"fine")
+        assert await protocol.got(4) == b"fine"
+        transport.abort()
+        await protocol.ended()
+        peer.close()
 
     run(main())
