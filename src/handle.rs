@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::py::call::{Arguments, copy_context, in_context};
+use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::context::{Snapshot, context_in, in_context};
 use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
@@ -31,7 +32,7 @@ struct HandleState {
     /// None once cancelled.
     callback: Option<Owned>,
     arguments: Arguments,
-    context: Option<Owned>,
+    context: Option<Snapshot>,
     cancelled: bool,
     debug: Option<Box<Origin>>,
 }
@@ -109,7 +110,8 @@ fn arguments<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn context<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    this.handle().read(this.py(), |state| state.context.as_ref())
+    let context = this.handle().context(this.py())?;
+    reply::option(this.py(), context)
 }
 
 fn get_loop<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -146,7 +148,7 @@ impl AsHandle for Handle {
 pub(crate) struct Callback<'a, 'py> {
     pub(crate) function: Borrowed<'a, 'py, PyAny>,
     pub(crate) arguments: Arguments,
-    pub(crate) context: Option<Borrowed<'a, 'py, PyAny>>,
+    pub(crate) context: Option<Snapshot>,
 }
 
 impl Callback<'_, '_> {
@@ -154,8 +156,8 @@ impl Callback<'_, '_> {
     pub(crate) fn into_handle(self, loop_: This<'_, '_, Runtime>) -> PyResult<Handle> {
         let py = loop_.py();
         let context = match self.context {
-            Some(context) => Owned::of(context),
-            None => copy_context(py)?,
+            Some(context) => context,
+            None => Snapshot::take(py)?,
         };
         let debug = if loop_.is_debug() {
             let source_traceback = Some(Owned::new(names::extract_stack(py)?));
@@ -216,32 +218,27 @@ pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> R
     let this = This::<T>::of_exact(object.borrow(py)).expect("the class is chosen with the function");
     this.begin(py);
     let handle = this.handle();
-    // Nobody can see the callback leave a handle that nobody else holds: then it moves, and is put back if it fails.
     let shared = memory::is_shared(&object);
-    let mut state = handle.state.open(py);
-    if state.cancelled {
-        return Ok(());
-    }
-    let arguments = if shared { state.arguments.clone_ref(py) } else { state.take_arguments() };
-    let (callback, context) = if shared {
-        let copy = |field: &Option<Owned>| field.as_ref().map(|object| object.clone_ref(py));
-        (copy(&state.callback), copy(&state.context))
-    } else {
-        (state.callback.take(), state.context.take())
-    };
-    drop(state);
-    if shared {
+    let parts = if shared {
         memory::track(object.borrow(py));
-    }
-    let (Some(callback), Some(context)) = (callback, context) else { return Ok(()) };
+        handle.copy_parts(py)?
+    } else {
+        handle.take_parts(py)?
+    };
+    let Some(Parts { callback, arguments, context }) = parts else { return Ok(()) };
     match in_context(context.bind(py), || arguments.call(callback.bind(py))) {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => {
+            if !shared {
+                drop(Snapshot::of_finished(context));
+            }
+            Ok(())
+        }
         Ok(Err(error)) | Err(error) => {
             if !shared {
                 let mut state = handle.state.open(py);
                 state.arguments = arguments;
                 state.callback = Some(callback.clone_ref(py));
-                state.context = Some(context);
+                state.context = Some(Snapshot::of(context));
             }
             Err(failure(handle, error, &object, loop_, callback.bind(py)))
         }
@@ -278,7 +275,53 @@ fn failure(
     Failure::Report(Box::new(Report { message, exception, handle: object.clone_ref(py), source_traceback }))
 }
 
+/// What a run of the callback needs.
+struct Parts {
+    callback: Owned,
+    arguments: Arguments,
+    context: Owned,
+}
+
 impl Handle {
+    /// For a handle that nobody else holds, so that nobody can see them leave; they are put back if the callback fails.
+    /// None: cancelled.
+    #[inline(always)]
+    fn take_parts(&self, py: Python<'_>) -> PyResult<Option<Parts>> {
+        let mut state = self.state.open(py);
+        if state.cancelled {
+            return Ok(None);
+        }
+        let (callback, context, arguments) = (state.callback.take(), state.context.take(), state.take_arguments());
+        drop(state);
+        match (callback, context) {
+            (Some(callback), Some(context)) => {
+                let context = context.into_context(py)?;
+                Ok(Some(Parts { callback, arguments, context }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// For a handle that others may look at. None: cancelled.
+    fn copy_parts(&self, py: Python<'_>) -> PyResult<Option<Parts>> {
+        if self.is_cancelled(py) {
+            return Ok(None);
+        }
+        let context = self.context(py)?;
+        let state = self.state.open(py);
+        let (callback, arguments) =
+            (state.callback.as_ref().map(|callback| callback.clone_ref(py)), state.arguments.clone_ref(py));
+        drop(state);
+        match (callback, context) {
+            (Some(callback), Some(context)) => Ok(Some(Parts { callback, arguments, context })),
+            _ => Ok(None),
+        }
+    }
+
+    fn context(&self, py: Python<'_>) -> PyResult<Option<Owned>> {
+        context_in(py, &self.state, |state| &mut state.context)
+    }
+
     /// `_args`: a tuple, None once cancelled.
     fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let arguments = {
@@ -338,13 +381,14 @@ impl Handle {
         visit.object(&state.loop_)?;
         visit.option(&state.callback)?;
         state.arguments.as_slice().iter().try_for_each(|argument| visit.object(argument))?;
-        visit.option(&state.context)?;
+        state.context.as_ref().map_or(Ok(()), |context| visit.object(context.object()))?;
         state.source_traceback().map_or(Ok(()), |stack| visit.object(stack))
     }
 
     pub(crate) fn take_fields(&self, py: Python<'_>) -> Vec<Owned> {
         let mut state = self.state.open(py);
-        let mut taken: Vec<Owned> = [state.callback.take(), state.context.take()].into_iter().flatten().collect();
+        let mut taken: Vec<Owned> = state.callback.take().into_iter().collect();
+        taken.extend(state.context.take().map(Snapshot::into_object));
         taken.extend(state.debug.take().and_then(|debug| debug.source_traceback));
         taken.extend(state.take_arguments().into_vec());
         taken

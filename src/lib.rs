@@ -21,6 +21,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::names::load(py)?;
     py::registry::load(py)?;
     py::introspection::load(py)?;
+    py::context::load(py)?;
     future::iterator::define(py)?;
     module.add("Handle", handle::define(py)?)?;
     if py::compat::HAS_THREAD_SAFE_HANDLE {

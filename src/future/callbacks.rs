@@ -91,12 +91,13 @@ impl<'py> AnyFuture<'_, 'py> {
                 let callback = handle::Callback {
                     function: function.borrow(py),
                     arguments: Arguments::One(Owned::of(self.object)),
-                    context: Some(context.borrow(py)),
+                    context: Some(context),
                 };
                 runtime.check_call()?;
                 handle::call_soon(runtime, callback).map(|_| ())
             }
             (Callback::Call { function, context }, _) => {
+                let context = context.into_context(py)?;
                 call_soon(loop_, function.bind(py), Some(self.object), context.bind(py))
             }
         }

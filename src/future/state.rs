@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 use crate::py::class::{Stop, This, Visit};
+use crate::py::context::Snapshot;
 use crate::py::names;
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
@@ -51,7 +52,7 @@ pub(crate) enum Callback {
     Wake(Ready),
     Call {
         function: Owned,
-        context: Owned,
+        context: Snapshot,
     },
 }
 
@@ -109,7 +110,9 @@ impl FutureState {
         visit.option(&self.result)?;
         self.callbacks().try_for_each(|callback| match callback {
             Callback::Wake(work) => visit.object(&work.object),
-            Callback::Call { function, context } => visit.object(function).and_then(|()| visit.object(context)),
+            Callback::Call { function, context } => {
+                visit.object(function).and_then(|()| visit.object(context.object()))
+            }
         })?;
         let Some(more) = &self.more else { return Ok(()) };
         let fields = [
@@ -136,7 +139,7 @@ impl FutureState {
         for callback in callbacks {
             match callback {
                 Callback::Wake(work) => taken.push(work.object),
-                Callback::Call { function, context } => taken.extend([function, context]),
+                Callback::Call { function, context } => taken.extend([function, context.into_object()]),
             }
         }
         taken

@@ -1,5 +1,5 @@
 #![allow(unsafe_code)]
-//! Calls into Python from hot paths: vectorcall with arguments kept inline, contexts, coroutine steps.
+//! Calls into Python from hot paths: vectorcall with arguments kept inline, coroutine steps.
 //!
 //! Used by handles and tasks; colder callers use PyO3's own `call1` and friends. Nothing here holds a cell open.
 
@@ -99,19 +99,6 @@ unsafe fn vectorcall<'py>(
     }
 }
 
-/// `contextvars.copy_context()`.
-#[inline(always)]
-pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
-    // SAFETY: attached; returns a new reference or null with an exception.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Owned::new) }
-}
-
-/// `isinstance(object, contextvars.Context)`.
-pub(crate) fn is_context(object: Borrowed<'_, '_, PyAny>) -> bool {
-    // SAFETY: reads the type of a live object.
-    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
-}
-
 /// Is it a coroutine object of an `async def`?
 pub(crate) fn is_native_coroutine(object: Borrowed<'_, '_, PyAny>) -> bool {
     // SAFETY: reads the type of a live object.
@@ -121,24 +108,6 @@ pub(crate) fn is_native_coroutine(object: Borrowed<'_, '_, PyAny>) -> bool {
 pub(crate) fn is_generator(object: Borrowed<'_, '_, PyAny>) -> bool {
     // SAFETY: as above.
     unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
-}
-
-/// Runs `body` inside a `contextvars.Context`.
-#[inline(always)]
-pub(crate) fn in_context<'py, R>(context: &Bound<'py, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
-    let py = context.py();
-    // SAFETY: PyContext_Enter checks the type itself. Exit pairs with it; it fails only if `body` left another context
-    // entered, and then the exception it sets is the truth to report.
-    unsafe {
-        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        let result = body();
-        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(result)
-    }
 }
 
 /// What a coroutine did in one step.

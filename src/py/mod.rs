@@ -8,6 +8,7 @@ pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod class;
 pub(crate) mod compat;
+pub(crate) mod context;
 pub(crate) mod errors;
 pub(crate) mod introspection;
 pub(crate) mod known;
