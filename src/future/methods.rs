@@ -112,11 +112,8 @@ pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<
         let initialized = state.loop_.is_some();
         let again = std::mem::replace(&mut state.blocking, true);
         drop(state);
-        if !initialized {
-            return Err(Error::Uninitialized("Future").into());
-        }
-        if again {
-            return Err(Error::Runtime("await wasn't used with future".to_owned()).into());
+        if !initialized || again {
+            return Err(misused(initialized));
         }
         return Ok(Next::Wait(this.object().to_owned()));
     }
@@ -126,6 +123,19 @@ pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<
         return Ok(Next::Value(value.into_bound(this.py())));
     }
     drop(state);
+    ended_badly(future)
+}
+
+#[cold]
+fn misused(initialized: bool) -> PyErr {
+    match initialized {
+        true => Error::Runtime("await wasn't used with future".to_owned()).into(),
+        false => Error::Uninitialized("Future").into(),
+    }
+}
+
+#[cold]
+fn ended_badly<'py>(future: AnyFuture<'_, 'py>) -> PyResult<Next<'py>> {
     future.result().map(Next::Value)
 }
 
@@ -170,7 +180,7 @@ fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn set_result<'py>(this: This<'_, 'py, Future>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
-    alive(this)?.set_result(value)?;
+    AnyFuture::from(this).set_result(value)?;
     reply::none(this.py())
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn set_current(loop_: &Bound<'_, PyAny>, task: Option<&Bound<'_, PyAn
             // SAFETY: attached; `dict` is the dict in which asyncio looks the loop up.
             let failed = unsafe {
                 match task {
-                    Some(task) => ffi::PyDict_SetItem(dict.as_ptr(), loop_.as_ptr(), task.as_ptr()) != 0,
+                    Some(task) => compat::set_dict_item(dict.as_ptr(), loop_.as_ptr(), task.as_ptr()) != 0,
                     None => {
                         let failed = ffi::PyDict_DelItem(dict.as_ptr(), loop_.as_ptr()) != 0;
                         if failed && ffi::PyErr_ExceptionMatches(ffi::PyExc_KeyError) != 0 {
@@ -187,7 +187,7 @@ pub(crate) fn start_waiting(
     task: Borrowed<'_, '_, PyAny>,
     both_ours: bool,
 ) -> PyResult<()> {
-    if both_ours && introspection::add_only_awaiter(future, task) {
+    if !compat::HAS_AWAITED_BY || both_ours && introspection::add_only_awaiter(future, task) {
         return Ok(());
     }
     match &registry(task.py()).awaited_by {
@@ -202,7 +202,7 @@ pub(crate) fn stop_waiting(
     task: Borrowed<'_, '_, PyAny>,
     both_ours: bool,
 ) -> PyResult<()> {
-    if both_ours && introspection::remove_only_awaiter(future, task) {
+    if !compat::HAS_AWAITED_BY || both_ours && introspection::remove_only_awaiter(future, task) {
         return Ok(());
     }
     match &registry(task.py()).awaited_by {
