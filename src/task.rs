@@ -94,8 +94,10 @@ impl Fields for Task {
             future.visit(visit)?;
         }
         let Some(state) = self.state.peek() else { return Ok(()) };
-        let fields = [&state.coroutine, &state.waiting_on, &state.throw_next, &state.registration];
-        fields.into_iter().try_for_each(|field| visit.option(field))?;
+        visit.option(&state.coroutine)?;
+        visit.option(&state.waiting_on)?;
+        visit.option(&state.throw_next)?;
+        visit.option(&state.registration)?;
         state.context.as_ref().map_or(Ok(()), |context| visit.object(context.object()))?;
         match &state.name {
             Name::Given(name) => visit.object(name),

@@ -56,6 +56,33 @@ pub(crate) enum Callback {
     },
 }
 
+impl Callback {
+    #[inline(always)]
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        match self {
+            Callback::Wake(work) => visit.object(&work.object),
+            Callback::Call { function, context } => {
+                visit.object(function).and_then(|()| visit.object(context.object()))
+            }
+        }
+    }
+}
+
+impl More {
+    #[cold]
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        self.rest.iter().try_for_each(|callback| callback.visit(visit))?;
+        let fields = [
+            &self.exception,
+            &self.exception_traceback,
+            &self.cancel_message,
+            &self.cancelled_error,
+            &self.source_traceback,
+        ];
+        fields.into_iter().try_for_each(|field| visit.option(field))
+    }
+}
+
 impl FutureState {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
@@ -105,24 +132,12 @@ impl FutureState {
         self.first.iter().chain(self.more.iter().flat_map(|more| &more.rest))
     }
 
+    #[inline(always)]
     pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         visit.option(&self.loop_)?;
         visit.option(&self.result)?;
-        self.callbacks().try_for_each(|callback| match callback {
-            Callback::Wake(work) => visit.object(&work.object),
-            Callback::Call { function, context } => {
-                visit.object(function).and_then(|()| visit.object(context.object()))
-            }
-        })?;
-        let Some(more) = &self.more else { return Ok(()) };
-        let fields = [
-            &more.exception,
-            &more.exception_traceback,
-            &more.cancel_message,
-            &more.cancelled_error,
-            &more.source_traceback,
-        ];
-        fields.into_iter().try_for_each(|field| visit.option(field))
+        self.first.as_ref().map_or(Ok(()), |callback| callback.visit(visit))?;
+        self.more.as_ref().map_or(Ok(()), |more| more.visit(visit))
     }
 
     pub(crate) fn take_references(&mut self) -> Vec<Owned> {
