@@ -95,7 +95,7 @@ fn callback<'a, 'py>(
     if loop_.is_debug() {
         compat::check_callback(function, checked_in)?;
     }
-    Ok(Callback { function, arguments: Arguments::tail_of(args, at + 1), context })
+    Ok(Callback { function, arguments: Arguments::tail_of(args, at + 1)?, context })
 }
 
 fn call_soon<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
 use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
@@ -29,29 +29,46 @@ pub(crate) struct Handle {
 struct HandleState {
     /// Always a native loop.
     loop_: Owned,
-    /// None once cancelled.
+    /// None once cancelled, and while the callback of a handle that nobody else holds runs.
     callback: Option<Owned>,
     arguments: Arguments,
+    /// None while the callback of a handle that nobody else holds runs.
     context: Option<Snapshot>,
-    cancelled: bool,
-    debug: Option<Box<Origin>>,
+    rare: Option<Box<Rare>>,
 }
 
-/// What debug mode keeps.
-struct Origin {
-    /// What `repr` said before `cancel` forgot the callback.
+/// What few handles have.
+#[derive(Default)]
+struct Rare {
+    /// Cancelled in debug mode, where `repr` shows the callback a last time, or while it runs.
+    cancelled: bool,
+    /// Debug mode: what `repr` said before `cancel` forgot the callback.
     repr: Option<Owned>,
+    /// Debug mode.
     source_traceback: Option<Owned>,
+    /// The time of a timer, where the caller's object is no float.
+    when: Option<Owned>,
 }
 
 impl HandleState {
     #[inline(always)]
     fn take_arguments(&mut self) -> Arguments {
-        std::mem::replace(&mut self.arguments, Arguments::None)
+        std::mem::replace(&mut self.arguments, Arguments::NONE)
+    }
+
+    /// Cancelling forgets the callback and not the context; each other way that it goes takes the context too.
+    #[inline(always)]
+    fn is_cancelled(&self) -> bool {
+        let forgot = self.callback.is_none() && self.context.is_some();
+        forgot || self.rare.as_ref().is_some_and(|rare| rare.cancelled)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     fn source_traceback(&self) -> Option<&Owned> {
-        self.debug.as_ref()?.source_traceback.as_ref()
+        self.rare.as_ref()?.source_traceback.as_ref()
     }
 }
 
@@ -119,7 +136,7 @@ fn get_loop<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn kept_repr<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    this.handle().read(this.py(), |state| state.debug.as_ref()?.repr.as_ref())
+    this.handle().read(this.py(), |state| state.rare.as_ref()?.repr.as_ref())
 }
 
 fn source_traceback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -159,9 +176,9 @@ impl Callback<'_, '_> {
             Some(context) => context,
             None => Snapshot::take(py)?,
         };
-        let debug = if loop_.is_debug() {
+        let rare = if loop_.is_debug() {
             let source_traceback = Some(Owned::new(names::extract_stack(py)?));
-            Some(Box::new(Origin { repr: None, source_traceback }))
+            Some(Box::new(Rare { source_traceback, ..Rare::default() }))
         } else {
             None
         };
@@ -171,8 +188,7 @@ impl Callback<'_, '_> {
                 callback: Some(Owned::of(self.function)),
                 arguments: self.arguments,
                 context: Some(context),
-                cancelled: false,
-                debug,
+                rare,
             }),
         })
     }
@@ -288,7 +304,7 @@ impl Handle {
     #[inline(always)]
     fn take_parts(&self, py: Python<'_>) -> PyResult<Option<Parts>> {
         let mut state = self.state.open(py);
-        if state.cancelled {
+        if state.is_cancelled() {
             return Ok(None);
         }
         let (callback, context, arguments) = (state.callback.take(), state.context.take(), state.take_arguments());
@@ -331,7 +347,7 @@ impl Handle {
             }
             state.arguments.clone_ref(py)
         };
-        Ok(PyTuple::new(py, arguments.as_slice().iter().map(|value| value.bind(py)))?.into_any())
+        arguments.to_tuple(py)
     }
 
     fn read<'py>(&self, py: Python<'py>, field: impl FnOnce(&HandleState) -> Option<&Owned>) -> Reply<'py> {
@@ -342,7 +358,7 @@ impl Handle {
     }
 
     pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
-        self.state.open(py).cancelled
+        self.state.open(py).is_cancelled()
     }
 
     pub(crate) fn get_loop(&self, py: Python<'_>) -> Owned {
@@ -352,27 +368,34 @@ impl Handle {
     /// Returns true the first time.
     pub(crate) fn cancel(&self, object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         let py = object.py();
-        let loop_ = {
-            let mut state = self.state.open(py);
-            if std::mem::replace(&mut state.cancelled, true) {
-                return Ok(false);
-            }
-            state.loop_.clone_ref(py)
-        };
-        let repr = match Runtime::receive(loop_.borrow(py)) {
-            Some(runtime) if runtime.is_debug() => Some(Owned::new(object.repr()?.into_any())),
-            _ => None,
-        };
-        let forgotten = {
-            let mut state = self.state.open(py);
-            if let Some(repr) = repr {
-                let source_traceback = state.debug.take().and_then(|debug| debug.source_traceback);
-                state.debug = Some(Box::new(Origin { repr: Some(repr), source_traceback }));
-            }
-            (state.callback.take(), state.take_arguments())
-        };
+        let mut state = self.state.open(py);
+        if state.is_cancelled() {
+            return Ok(false);
+        }
+        let debug = Runtime::receive(state.loop_.borrow(py)).is_some_and(|runtime| runtime.is_debug());
+        if debug || state.context.is_none() {
+            state.rare().cancelled = true;
+        }
+        if debug {
+            drop(state);
+            let repr = Owned::new(object.repr()?.into_any());
+            state = self.state.open(py);
+            state.rare().repr = Some(repr);
+        }
+        let forgotten = (state.callback.take(), state.take_arguments());
+        drop(state);
         drop(forgotten);
         Ok(true)
+    }
+
+    /// For a timer that is being made.
+    pub(crate) fn keep_when(&mut self, when: Owned) {
+        self.state.get_mut().rare().when = Some(when);
+    }
+
+    /// What `keep_when` was given.
+    pub(crate) fn kept_when(&self, py: Python<'_>) -> Option<Owned> {
+        self.state.open(py).rare.as_ref()?.when.as_ref().map(|when| when.clone_ref(py))
     }
 
     #[inline(always)]
@@ -380,17 +403,22 @@ impl Handle {
         let Some(state) = self.state.peek() else { return Ok(()) };
         visit.object(&state.loop_)?;
         visit.option(&state.callback)?;
-        state.arguments.as_slice().iter().try_for_each(|argument| visit.object(argument))?;
+        let [first, second] = state.arguments.objects();
+        visit.option(first)?;
+        visit.option(second)?;
         state.context.as_ref().map_or(Ok(()), |context| visit.object(context.object()))?;
-        state.source_traceback().map_or(Ok(()), |stack| visit.object(stack))
+        let Some(rare) = &state.rare else { return Ok(()) };
+        visit.option(&rare.source_traceback)?;
+        visit.option(&rare.when)
     }
 
     pub(crate) fn take_fields(&self, py: Python<'_>) -> Vec<Owned> {
         let mut state = self.state.open(py);
         let mut taken: Vec<Owned> = state.callback.take().into_iter().collect();
         taken.extend(state.context.take().map(Snapshot::into_object));
-        taken.extend(state.debug.take().and_then(|debug| debug.source_traceback));
-        taken.extend(state.take_arguments().into_vec());
+        let rare = state.rare.take().map(|rare| *rare);
+        taken.extend(rare.into_iter().flat_map(|rare| [rare.repr, rare.source_traceback, rare.when]).flatten());
+        taken.extend(state.take_arguments().into_objects());
         taken
     }
 }

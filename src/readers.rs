@@ -42,7 +42,7 @@ fn add<'py>(loop_: This<'_, 'py, Runtime>, args: Args<'_, 'py>, method: &str, di
     args.no_keyword(method, &["fd", "callback"])?;
     let fd = descriptor(file)?;
     loop_.check_closed()?;
-    let callback = Callback { function, arguments: Arguments::tail_of(args, 2), context: None };
+    let callback = Callback { function, arguments: Arguments::tail_of(args, 2)?, context: None };
     let (_, work) = handle::work(loop_, callback)?;
     let watched = {
         let mut core = loop_.core.open(py);

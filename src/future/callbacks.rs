@@ -90,7 +90,7 @@ impl<'py> AnyFuture<'_, 'py> {
             (Callback::Call { function, context }, Some(runtime)) if runtime.is_direct() => {
                 let callback = handle::Callback {
                     function: function.borrow(py),
-                    arguments: Arguments::One(Owned::of(self.object)),
+                    arguments: Arguments::one(Owned::of(self.object)),
                     context: Some(context),
                 };
                 runtime.check_call()?;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use mioloop_core::clock::{Clock, MonotonicClock, seconds};
 use mioloop_core::inbox::Inbox;
 use mioloop_core::poller::{Poller, RawReadiness, Registry, Waker};
-use mioloop_core::timers::Timers;
+use mioloop_core::timers::{TimerKey, Timers};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -53,6 +53,8 @@ pub(crate) struct Runtime {
 pub(crate) struct Core {
     pub(crate) ready: VecDeque<Ready>,
     pub(crate) timers: Timers<Ready>,
+    /// The timer that was set last.
+    last_timer: TimerKey,
     pub(crate) io: Option<Io>,
     /// The task that `asyncio.current_task()` answers with.
     entered: Option<Owned>,
@@ -110,7 +112,13 @@ impl Runtime {
         let io =
             Io { registry, sources: Sources::new(), poller: Some((poller, Vec::new())), process: std::process::id() };
         Ok(Runtime {
-            core: LoopCell::new(Core { ready: VecDeque::new(), timers: Timers::new(), io: Some(io), entered: None }),
+            core: LoopCell::new(Core {
+                ready: VecDeque::new(),
+                timers: Timers::new(),
+                last_timer: TimerKey::default(),
+                io: Some(io),
+                entered: None,
+            }),
             shared: Shared {
                 inbox: Inbox::new(),
                 waker: Mutex::new(waker),
@@ -235,6 +243,22 @@ impl Runtime {
         self.enqueue(py, ready);
     }
 
+    /// Sets a timer, and shows it to the collector. The one set before is the loop's alone by now, if its maker has let it
+    /// go: then the loop shows what it refers to as its own.
+    #[inline(always)]
+    pub(crate) fn insert_timer(&self, py: Python<'_>, due_ns: u64, ready: Ready) -> TimerKey {
+        memory::track_new(ready.object.borrow(py));
+        let mut core = self.core.open(py);
+        if let Some(before) = core.timers.get(core.last_timer)
+            && !memory::is_shared(&before.object)
+        {
+            memory::untrack(before.object.borrow(py));
+        }
+        let key = core.timers.insert(due_ns, ready);
+        core.last_timer = key;
+        key
+    }
+
     /// Queues work from another thread, and wakes the loop if it sleeps.
     pub(crate) fn enqueue_threadsafe(&self, ready: Ready) {
         if self.shared.inbox.push(ready) {
@@ -268,7 +292,7 @@ impl Runtime {
         self.shared.inbox.for_each(&mut visit_queued);
         if let Some(core) = self.core.peek() {
             core.ready.iter().for_each(&mut visit_queued);
-            core.timers.iter().for_each(|ready| visit(&ready.object));
+            core.timers.iter().for_each(&mut visit_queued);
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);
         }
