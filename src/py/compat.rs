@@ -24,6 +24,9 @@ pub(crate) const HAS_TASK_LIST: bool = cfg!(Py_3_14);
 /// Futures know who awaits them: 3.14.
 pub(crate) const HAS_AWAITED_BY: bool = cfg!(Py_3_14);
 
+/// Bytes of the thread state, which has the task that runs from 3.14 on: 936 in 3.14.8, 1,096 in 3.15.0.
+pub(crate) const THREAD_STATE_BYTES: usize = if cfg!(Py_3_15) { 1096 } else { 936 };
+
 /// A cancelled future's `CancelledError` remembers its cause as `__context__` of a new exception; later versions hand
 /// the first exception itself out: 3.11.
 pub(crate) const CANCELLED_ERROR_IS_KEPT: bool = cfg!(Py_3_11);
