@@ -32,6 +32,8 @@ pub(crate) struct Class {
     pub(super) heap_base: AtomicBool,
     /// Byte offset of the instance dict, the only field of the base that Python code may set; 0 if not known.
     dict_offset: AtomicIsize,
+    /// The finalizer has run for an instance, whoever called it.
+    pub(super) has_finalized: AtomicBool,
     pub(super) spares: Spares,
 }
 
@@ -44,6 +46,7 @@ impl Class {
             plain_base: AtomicBool::new(false),
             heap_base: AtomicBool::new(false),
             dict_offset: AtomicIsize::new(0),
+            has_finalized: AtomicBool::new(false),
             spares: Spares::new(),
         }
     }
@@ -445,6 +448,7 @@ unsafe extern "C" fn finalize<T: Fields>(object: *mut ffi::PyObject) {
     // SAFETY: `tp_finalize` gets a live instance, attached; an exception in flight is kept aside as its contract asks.
     unsafe {
         let py = Python::assume_attached();
+        T::class().has_finalized.store(true, Relaxed);
         let in_flight = PyErr::take(py);
         T::finalize(This::of_unchecked(Borrowed::from_ptr(py, object)));
         if let Some(in_flight) = in_flight {

@@ -218,7 +218,7 @@ pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         let plain_base = class.plain_base.load(Relaxed);
         if exact
             && (*fields_ptr::<T>(object)).is_reusable()
-            && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0)
+            && !(T::FINALIZES && class.has_finalized.load(Relaxed) && ffi::PyObject_GC_IsFinalized(object) != 0)
         {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
             if !class.is_base_untouched(object)

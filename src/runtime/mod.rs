@@ -205,7 +205,7 @@ impl Runtime {
     }
 
     /// `call_soon` for work: refuses a closed loop.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule(&self, py: Python<'_>, ready: Ready) -> Result<(), Error> {
         self.check_call()?;
         self.enqueue(py, ready);
@@ -260,6 +260,7 @@ impl Runtime {
     }
 
     /// Queues work from another thread, and wakes the loop if it sleeps.
+    #[inline(never)]
     pub(crate) fn enqueue_threadsafe(&self, ready: Ready) {
         if self.shared.inbox.push(ready) {
             let waker = self.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
