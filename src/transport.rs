@@ -23,10 +23,11 @@ use pyo3::types::PyDict;
 
 use crate::handle;
 use crate::py::buffer::Chunk;
-use crate::py::call::{Arguments, copy_context, in_context};
+use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Class, Fields, Stop, This, Visit};
 use crate::py::compat;
+use crate::py::context::{Snapshot, copy_context, in_context};
 use crate::py::descriptor::Descriptor;
 use crate::py::errors::{self, Error};
 use crate::py::memory;
@@ -181,8 +182,8 @@ pub(crate) fn create<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyResu
     let function = parts.protocol.getattr(&made.connection_made)?;
     let callback = handle::Callback {
         function: function.as_borrowed(),
-        arguments: Arguments::One(Owned::new(object.clone())),
-        context: Some(context.borrow(py)),
+        arguments: Arguments::one(Owned::new(object.clone())),
+        context: Some(Snapshot::of(context)),
     };
     handle::call_soon(loop_, callback)?;
     loop_.enqueue(py, Ready { object: Owned::new(object.clone()), run: begin });
