@@ -21,7 +21,8 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::{dns, future, readers, server, sock, task, thread_safe_handle, transport};
+use crate::transport::stream;
+use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -355,8 +356,8 @@ impl Runtime {
         server: Option<&Bound<'py, PyAny>>,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let options = transport::Options { protocol, waiter, extra, server, context };
-        transport::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+        let options = stream::Options { protocol, waiter, extra, server, context };
+        stream::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
     }
 
     /// Accepts the connections of a listening socket, in copies of `context`, until `remove_reader(sock)`.

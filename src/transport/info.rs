@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustix::net::{SocketFlags, getpeername, getsockname};
 
-use super::Transport;
+use super::{Kind, Transport};
 use crate::address::Address;
 use crate::py::class::{Stop, This, Visit};
 use crate::py::descriptor::Descriptor;
@@ -137,7 +137,7 @@ enum Which {
     Peer,
 }
 
-impl<'py> This<'_, 'py, Transport> {
+impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
     /// `get_extra_info(name)`; None if there is no such information.
     pub(super) fn extra_info(&self, name: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.py();

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
+use super::stream::Stream;
 use super::{Loop, Reading, Transport, of};
 use crate::py::buffer;
 use crate::py::class::{Stop, This, Visit};
@@ -89,11 +90,11 @@ fn failure(loop_: Loop<'_, '_>, object: Owned, again: Run, error: PyErr) -> Fail
 fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResult<()> {
     let py = loop_.py();
     loop_.leave_task()?;
-    let this = of(object, py);
+    let this = of::<Stream>(object, py);
     let (reading, fd, receiver, much) = {
         let state = this.state.open(py);
         let reading = if state.phase.is_closing() { Reading::Ended } else { state.reading };
-        (reading, state.fd, state.receiver, state.reads_much)
+        (reading, state.fd, state.own.receiver, state.own.reads_much)
     };
     match reading {
         Reading::On => {}
@@ -180,7 +181,7 @@ fn failed<'py>(errno: Errno) -> Input<'py> {
 fn note_size(this: This<'_, '_, Transport>, data: &Bound<'_, PyAny>, amount: Amount, much: bool) {
     let changes = if much { data.len().is_ok_and(|size| size < LITTLE) } else { amount == Amount::Full };
     if changes {
-        this.state.open(this.py()).reads_much = !much;
+        this.state.open(this.py()).own.reads_much = !much;
     }
 }
 
@@ -244,10 +245,7 @@ fn end_of_input(this: This<'_, '_, Transport>) -> PyResult<()> {
                 _ => Reading::Ended,
             };
             drop(state);
-            this.with_loop(|loop_| {
-                this.disarm(loop_, Direction::Read);
-                Ok(())
-            })
+            this.with_loop(|loop_| this.disarm(loop_, Direction::Read))
         }
         Ok(false) => this.close(),
         Err(error) => this.fatal_error(error, "Fatal error: protocol.eof_received() call failed."),

@@ -1,0 +1,88 @@
+//! Waiting for a transport's descriptor: one edge-triggered registration for the life of the connection.
+//!
+//! Arming and disarming a direction is this object's and `runtime/sources.rs`'s own business and costs no system call,
+//! so pausing, resuming and back pressure cost none. The descriptor stays its owner's.
+
+use mioloop_core::poller::Token;
+use pyo3::prelude::*;
+
+use super::{Kind, Loop, Transport};
+use crate::handle;
+use crate::py::class::This;
+use crate::py::errors::Error;
+use crate::runtime::Io;
+use crate::runtime::ready::Ready;
+use crate::runtime::sources::{Direction, Owner};
+
+impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
+    /// The registration, made the first time.
+    fn register(&self, loop_: Loop<'_, 'py>) -> PyResult<Token> {
+        let py = self.py();
+        let (fd, token) = {
+            let state = self.state.open(py);
+            (state.fd, state.token)
+        };
+        if let Some(token) = token {
+            return Ok(token);
+        }
+        let attached = {
+            let mut core = loop_.core.open(py);
+            let Io { registry, sources, .. } = core.io.as_mut().ok_or(Error::Closed)?;
+            sources.attach(registry, fd.number(), Owner::Transport, K::TO_THE_END)
+        };
+        let (token, left) = attached.map_err(Error::Io)?;
+        handle::cancel_all(py, left)?;
+        self.state.open(py).token = Some(token);
+        Ok(token)
+    }
+
+    /// Gives the registration up; the descriptor stays.
+    pub(super) fn unregister(&self, loop_: Loop<'_, 'py>) -> PyResult<()> {
+        let py = self.py();
+        let Some(token) = self.state.open(py).token.take() else { return Ok(()) };
+        let work = {
+            let mut core = loop_.core.open(py);
+            core.io.as_mut().map(|Io { registry, sources, .. }| sources.detach(registry, token))
+        };
+        drop(work);
+        Ok(())
+    }
+
+    /// Waits for the descriptor in one direction.
+    pub(super) fn arm(&self, loop_: Loop<'_, 'py>, direction: Direction) -> PyResult<()> {
+        let py = self.py();
+        let token = self.register(loop_)?;
+        let run = match direction {
+            Direction::Read => K::READABLE,
+            Direction::Write => K::WRITABLE,
+        };
+        let work = Ready { object: self.owned(), run };
+        let armed = {
+            let mut core = loop_.core.open(py);
+            core.io.as_mut().map(|io| io.sources.arm(py, token, direction, work))
+        };
+        if let Some((replaced, now)) = armed {
+            drop(replaced);
+            if let Some(now) = now {
+                loop_.enqueue(py, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits no more in one direction.
+    pub(super) fn disarm(&self, loop_: Loop<'_, 'py>, direction: Direction) -> PyResult<()> {
+        let py = self.py();
+        let Some(token) = self.state.open(py).token else { return Ok(()) };
+        let work = {
+            let mut core = loop_.core.open(py);
+            core.io.as_mut().and_then(|io| io.sources.disarm(token, direction))
+        };
+        drop(work);
+        Ok(())
+    }
+
+    pub(super) fn read_on(&self, loop_: Loop<'_, 'py>) -> PyResult<()> {
+        self.arm(loop_, Direction::Read)
+    }
+}
