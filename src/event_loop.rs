@@ -21,7 +21,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::transport::stream;
+use crate::transport::{datagram, stream};
 use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
@@ -358,6 +358,20 @@ impl Runtime {
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = stream::Options { protocol, waiter, extra, server, context };
         stream::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+    }
+
+    /// A transport for a datagram socket, which stays the owner of its descriptor. asyncio's private hook.
+    #[pyo3(signature = (sock, protocol, address=None, waiter=None, extra=None))]
+    fn _make_datagram_transport<'py>(
+        this: &Bound<'py, Self>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        address: Option<&Bound<'py, PyAny>>,
+        waiter: Option<&Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = datagram::Options { protocol, address, waiter, extra };
+        datagram::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
     }
 
     /// Accepts the connections of a listening socket, in copies of `context`, until `remove_reader(sock)`.

@@ -34,6 +34,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TimerHandle", timer_handle::define(py)?)?;
     module.add("Future", future::methods::define(py)?)?;
     module.add("Task", task::methods::define(py)?)?;
+    module.add("DatagramTransport", transport::datagram::define(py)?)?;
     module.add("StreamTransport", transport::stream::define(py)?)?;
     server::define(py)?;
     sock::define(py)?;

@@ -8,11 +8,13 @@
 //! Kinds are type parameters, so that the one state of a transport is opened once where a kind's own fields and the
 //! shared ones are wanted together.
 
+pub(crate) mod datagram;
 mod flow;
 pub(crate) mod info;
 mod life;
 mod methods;
 mod read;
+mod sendto;
 pub(crate) mod stream;
 mod watch;
 mod write;

@@ -13,7 +13,7 @@ from asyncio.base_events import BaseEventLoop
 from asyncio.selector_events import BaseSelectorEventLoop
 from asyncio.unix_events import _UnixSelectorEventLoop
 
-from . import _compat, _datagram, _pipes, _sendfile, _serve, _subprocess, _tls
+from . import _compat, _pipes, _sendfile, _serve, _subprocess, _tls
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class Hooks:
 
     # Where transports are made.
     _make_ssl_transport = _tls.make_ssl_transport
-    _make_datagram_transport = _datagram.make_datagram_transport
     _make_read_pipe_transport = _pipes.make_read_pipe_transport
     _make_write_pipe_transport = _pipes.make_write_pipe_transport
     _make_subprocess_transport = _subprocess.make_subprocess_transport

@@ -157,6 +157,14 @@ class Loop:
         server: asyncio.AbstractServer | None = None,
         context: Context | None = None,
     ) -> StreamTransport: ...
+    def _make_datagram_transport(
+        self,
+        sock: socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> DatagramTransport: ...
     def _accept_connections(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -199,6 +207,15 @@ class TimerHandle(asyncio.TimerHandle): ...
 if sys.version_info >= (3, 14):
     @final
     class ThreadSafeHandle(asyncio.Handle): ...
+
+if sys.version_info >= (3, 12):
+    @final
+    class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport): ...
+
+else:
+    @final
+    class DatagramTransport(asyncio.transports._FlowControlMixin):
+        def sendto(self, data: Buffer, addr: Any = None) -> None: ...
 
 @final
 class StreamTransport(asyncio.transports._FlowControlMixin):

@@ -44,6 +44,11 @@ pub(super) fn reading<K: Kind>() -> Vec<Method<Transport<K>>> {
     ]
 }
 
+/// For those that keep nothing of their protocol but itself.
+pub(super) fn set_protocol<K: Kind>() -> Method<Transport<K>> {
+    Method::one_arg(c"set_protocol", c"Feeds another protocol from now on.", replace_protocol)
+}
+
 /// For those that may end with data unwritten.
 pub(super) fn abort<K: Kind>() -> Method<Transport<K>> {
     Method::no_args(c"abort", c"Closes now; what is not written is lost.", abort_now)
@@ -82,6 +87,12 @@ fn is_closing<'py, K: Kind>(this: T<'_, 'py, K>) -> Reply<'py> {
 
 fn get_protocol<'py, K: Kind>(this: T<'_, 'py, K>) -> Reply<'py> {
     Ok(this.protocol().unwrap_or_else(|| this.py().None().into_bound(this.py())))
+}
+
+fn replace_protocol<'py, K: Kind>(this: T<'_, 'py, K>, protocol: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    let old = this.state.open(this.py()).protocol.replace(Owned::of(protocol));
+    drop(old);
+    reply::none(this.py())
 }
 
 fn get_loop<'py, K: Kind>(this: T<'_, 'py, K>) -> Reply<'py> {

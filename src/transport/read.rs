@@ -100,7 +100,7 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
         Reading::On => {}
         Reading::Ended => return Ok(()),
         Reading::NotYet | Reading::Paused => {
-            miss(this, loop_, ended);
+            this.miss(loop_, ended);
             return Ok(());
         }
     }
@@ -249,15 +249,5 @@ fn end_of_input(this: This<'_, '_, Transport>) -> PyResult<()> {
         }
         Ok(false) => this.close(),
         Err(error) => this.fatal_error(error, "Fatal error: protocol.eof_received() call failed."),
-    }
-}
-
-/// Reading is paused: what is there will be read when it is resumed.
-fn miss(this: This<'_, '_, Transport>, loop_: Loop<'_, '_>, ended: bool) {
-    let token = this.state.open(this.py()).token;
-    if let Some(token) = token
-        && let Some(io) = loop_.core.open(this.py()).io.as_mut()
-    {
-        io.sources.miss(token, ended);
     }
 }

@@ -131,7 +131,7 @@ pub(crate) fn of_parts<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyRe
 }
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let base = names(py).flow_control_mixin.bind(py).clone().cast_into()?;
+    let base = [names(py).flow_control_mixin.bind(py).clone().cast_into()?];
     let recipe = Recipe {
         name: c"mioloop.StreamTransport",
         doc: c"A connected stream socket. Follows asyncio.Transport.",

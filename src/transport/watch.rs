@@ -82,6 +82,16 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
         Ok(())
     }
 
+    /// Reading is paused: what is there will be read when it is resumed.
+    pub(super) fn miss(&self, loop_: Loop<'_, 'py>, ended: bool) {
+        let token = self.state.open(self.py()).token;
+        if let Some(token) = token
+            && let Some(io) = loop_.core.open(self.py()).io.as_mut()
+        {
+            io.sources.miss(token, ended);
+        }
+    }
+
     pub(super) fn read_on(&self, loop_: Loop<'_, 'py>) -> PyResult<()> {
         self.arm(loop_, Direction::Read)
     }
