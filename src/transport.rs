@@ -13,11 +13,14 @@ mod flow;
 pub(crate) mod info;
 mod life;
 mod methods;
+pub(crate) mod pipe;
 mod read;
+pub(crate) mod read_pipe;
 mod sendto;
 pub(crate) mod stream;
 mod watch;
 mod write;
+pub(crate) mod write_pipe;
 
 use mioloop_core::connection::Phase;
 use mioloop_core::poller::Token;
@@ -81,6 +84,10 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
     const WRITABLE: Run;
     /// Runs instead of `READABLE` when input has ended, where reading must go on to the very end.
     const TO_THE_END: Option<Run> = None;
+    /// A pipe's registration is level-triggered and may be another transport's as well, and it has no addresses.
+    const IS_PIPE: bool = false;
+    /// Input is waited for even while the rest of the backlog goes.
+    const LISTENS_TO_THE_END: bool = false;
 
     fn class() -> &'static Class;
 

@@ -12,6 +12,8 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use rustix::io::Errno;
+
 use super::names::names;
 
 #[derive(Debug)]
@@ -88,6 +90,12 @@ pub(crate) fn is_blocked(py: Python<'_>, error: &PyErr) -> bool {
 
 pub(crate) fn is_os_error(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyOSError>(py)
+}
+
+/// Has it the number EIO?
+pub(crate) fn is_io_error(error: &Bound<'_, PyAny>) -> bool {
+    let number = error.getattr("errno").and_then(|number| number.extract::<i32>());
+    error.is_instance_of::<PyOSError>() && number.is_ok_and(|number| number == Errno::IO.raw_os_error())
 }
 
 /// `warnings.warn(text, ResourceWarning, source=object)`.

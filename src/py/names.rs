@@ -121,6 +121,7 @@ names! {
         transport_socket = "asyncio.trsock"."TransportSocket",
         buffered_protocol = "asyncio.protocols"."BufferedProtocol",
         flow_control_mixin = "asyncio.transports"."_FlowControlMixin",
+        read_transport = "asyncio.transports"."ReadTransport",
         try_native_sendfile = "asyncio.constants"."_SendfileMode.TRY_NATIVE",
     }
 }

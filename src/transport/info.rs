@@ -68,6 +68,11 @@ impl Info {
         Info::new(Socket::Python(socket), getpeername(fd).ok().flatten().and_then(|address| Address::of(&address)))
     }
 
+    /// A file object. It is all that is known of a pipe.
+    pub(super) fn of_pipe(file: Owned, given: Owned) -> Info {
+        Info { given: Some(given), ..Info::new(Socket::Python(file), None) }
+    }
+
     fn new(socket: Socket, peer: Option<Address>) -> Info {
         let peername = peer.map_or(Name::Unknown, Name::Known);
         Info { socket, given: None, shown: None, sockname: Name::Unknown, peername }
@@ -148,7 +153,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             return Ok(Some(value));
         }
         let names = names(py);
-        if !name.is_instance_of::<PyString>() {
+        if K::IS_PIPE || !name.is_instance_of::<PyString>() {
             return Ok(None);
         }
         if same_name(name, &names.socket)? {
@@ -172,7 +177,8 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             None => PyDict::new(py),
         };
         for name in [&names(py).socket, &names(py).sockname, &names(py).peername] {
-            if !dict.contains(name)?
+            if !K::IS_PIPE
+                && !dict.contains(name)?
                 && let Some(value) = self.extra_info(name.bind(py).as_any().as_borrowed())?
             {
                 dict.set_item(name, value)?;

@@ -43,6 +43,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
     fn go_on(&self, next: Next, error: Option<Bound<'py, PyAny>>) -> PyResult<()> {
         match next {
             Next::Nothing => Ok(()),
+            Next::Flush if K::LISTENS_TO_THE_END => Ok(()),
             Next::Flush => self.with_loop(|loop_| self.disarm(loop_, Direction::Read)),
             Next::End => self.with_loop(|loop_| self.end(loop_, error)),
         }
@@ -89,7 +90,9 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
         let (socket, server, rest) = {
             let mut state = self.state.open(py);
             let fd = state.fd;
-            state.info.keep_sockname(fd);
+            if !K::IS_PIPE {
+                state.info.keep_sockname(fd);
+            }
             let rest = [state.protocol.take(), state.loop_.take(), state.context.take(), state.waiter.take()];
             (state.info.close(py), state.server.take(), rest)
         };
