@@ -18,6 +18,7 @@ mod read;
 pub(crate) mod read_pipe;
 mod sendto;
 pub(crate) mod stream;
+pub(crate) mod streams;
 mod watch;
 mod write;
 pub(crate) mod write_pipe;

@@ -2,10 +2,12 @@
 
 Used by the tests of transports. `connect()` makes a TCP connection whose one end is a transport
 of the loop under test with a `Recorder` as its protocol; the other end is a `Peer`, a bare
-non-blocking socket that asks nothing of the loop except `asyncio.sleep`.
+non-blocking socket that asks nothing of the loop except `asyncio.sleep`. `Serving` is a server
+whose protocols are kept.
 """
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 TIME_LIMIT = 10
+BIG = bytes(range(256)) * 8192  # 2 MiB: more than the kernel takes at once
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -186,3 +189,56 @@ async def connect(factory: Callable[[], Any] = Recorder) -> tuple[Any, Any, Peer
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_connection(factory, sock=ours)
     return transport, protocol, Peer(theirs)
+
+
+class Serving:
+    """A server on 127.0.0.1 whose protocols are kept, and plain clients of it."""
+
+    def __init__(self) -> None:
+        self.protocols: list[Recorder] = []
+        self.peers: list[Peer] = []
+
+    def factory(self) -> Recorder:
+        self.protocols.append(Recorder())
+        return self.protocols[-1]
+
+    async def start(self, **keywords: Any) -> "Serving":
+        self.server = await asyncio.get_running_loop().create_server(
+            self.factory, "127.0.0.1", 0, **keywords
+        )
+        self.address = self.server.sockets[0].getsockname()
+        return self
+
+    async def client(self) -> tuple[Recorder, Peer]:
+        """A new connection: the server's protocol and the client's socket."""
+        count = len(self.protocols)
+        self.peers.append(Peer(socket.create_connection(self.address)))
+        await until(lambda: len(self.protocols) > count and self.protocols[-1].transport)
+        return self.protocols[-1], self.peers[-1]
+
+    async def stop(self) -> None:
+        self.server.close()
+        for peer in self.peers:
+            peer.close()
+        for protocol in self.protocols:
+            await protocol.ended()
+        await self.server.wait_closed()
+
+
+def refuses(address: Any) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(address) == errno.ECONNREFUSED
+
+
+async def waiting(coroutine: Any) -> "asyncio.Task[Any]":
+    """A task that has got as far as its await."""
+    task = asyncio.get_running_loop().create_task(coroutine)
+    await a_while(0.002)
+    assert not task.done()
+    return task
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

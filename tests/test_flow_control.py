@@ -10,11 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import Recorder, a_while, connect, reports_of, until
+from network_peer import BIG, Recorder, a_while, connect, reports_of, until
 
 Run = Callable[..., Any]
-
-BIG = bytes(range(256)) * 8192
 
 
 def test_limits(run: Run) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from child_script import run_script
 
 Loop = asyncio.AbstractEventLoop
 LoopFactory = Callable[[], Loop]
@@ -357,6 +358,20 @@ def test_closing_in_debug_mode_is_logged(loop: Loop, caplog: pytest.LogCaptureFi
     with caplog.at_level("DEBUG", logger="asyncio"):
         loop.close()
     assert any(record.message.startswith("Close <") for record in caplog.records)
+
+
+def test_the_interpreter_may_end_before_a_task(loop_kind: str) -> None:
+    """What is reported then depends on what Python has torn down; the process ends normally."""
+    script = """
+        loop = new_loop()
+        async def wait():
+            await loop.create_future()
+        task = loop.create_task(wait())
+        loop.run_until_complete(asyncio.sleep(0))
+        """
+    code, out, err = run_script(loop_kind, script)
+    assert (code, out) == (0, [])
+    assert "panic" not in err.lower()
 
 
 # Subclasses

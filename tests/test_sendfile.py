@@ -1,7 +1,7 @@
 """loop.sendfile on a transport and loop.sock_sendfile on a socket: a file, without reading it.
 
 Run on asyncio and on mioloop alike. The system call takes regular files; anything else is read
-and written by the loop unless `fallback=False`. Over TLS it is tested in test_tls.py.
+and written by the loop unless `fallback=False`. TLS is not tested here.
 """
 
 import asyncio

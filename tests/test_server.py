@@ -6,58 +6,18 @@ has changed between versions; the tests say which. Unix servers are in test_unix
 
 import asyncio
 import errno
-import gc
 import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import Peer, Recorder, a_while, until
+from network_peer import Recorder, Serving, a_while, refuses, until
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
-
-
-class Serving:
-    """A server on 127.0.0.1 whose protocols are kept, and plain clients of it."""
-
-    def __init__(self) -> None:
-        self.protocols: list[Recorder] = []
-        self.peers: list[Peer] = []
-
-    def factory(self) -> Recorder:
-        self.protocols.append(Recorder())
-        return self.protocols[-1]
-
-    async def start(self, **keywords: Any) -> "Serving":
-        self.server = await asyncio.get_running_loop().create_server(
-            self.factory, "127.0.0.1", 0, **keywords
-        )
-        self.address = self.server.sockets[0].getsockname()
-        return self
-
-    async def client(self) -> tuple[Recorder, Peer]:
-        """A new connection: the server's protocol and the client's socket."""
-        count = len(self.protocols)
-        self.peers.append(Peer(socket.create_connection(self.address)))
-        await until(lambda: len(self.protocols) > count and self.protocols[-1].transport)
-        return self.protocols[-1], self.peers[-1]
-
-    async def stop(self) -> None:
-        self.server.close()
-        for peer in self.peers:
-            peer.close()
-        for protocol in self.protocols:
-            await protocol.ended()
-        await self.server.wait_closed()
-
-
-def refuses(address: Any) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(address) == errno.ECONNREFUSED
 
 
 def test_a_connection_from_accept_to_the_end(run: Run) -> None:
@@ -93,6 +53,7 @@ def test_the_server_object(run: Run) -> None:
         assert type(server.sockets) is tuple
         [sock] = server.sockets
         assert type(sock) is asyncio.trsock.TransportSocket
+        assert os.get_inheritable(sock.fileno()) is False
         assert (sock.family, sock.type) == (socket.AF_INET, socket.SOCK_STREAM)
         assert repr(server).startswith("<Server sockets=(<")
         server.close()
@@ -429,144 +390,3 @@ def test_closing_the_clients(run: Run, method: str) -> None:
         await serving.stop()
 
     run(main())
-
-
-# Trouble
-
-
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.parametrize("debug", [False, True])
-def test_a_factory_that_raises(run: Run, debug: bool) -> None:
-    """That connection is dropped, others work; only debug mode reports it."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        # Kept as text: the exception's traceback would keep the accepted socket.
-        reports: list[tuple[str, str]] = []
-        loop.set_exception_handler(
-            lambda _, told: reports.append((told["message"], str(told["exception"])))
-        )
-        made: list[Recorder] = []
-        failures: list[int] = []
-
-        def factory() -> Recorder:
-            if len(failures) < 2:
-                failures.append(1)
-                raise LookupError("factory")
-            made.append(Recorder())
-            return made[-1]
-
-        server = await loop.create_server(factory, "127.0.0.1", 0)
-        address = server.sockets[0].getsockname()
-        for number in range(2):
-            with Peer(socket.create_connection(address)) as peer:
-                await until(lambda: len(failures) > number)  # noqa: B023
-                await a_while(0.002)
-                gc.collect()  # asyncio leaves the socket to the collector in debug mode
-                assert await peer.read() == b""
-        with Peer(socket.create_connection(address)) as peer:
-            peer.send(b"fine")
-            await until(lambda: made)
-            assert await made[0].got(4) == b"fine"
-        await made[0].ended()
-        server.close()
-        text = "Error on transport creation for incoming connection"
-        assert reports == ([(text, "factory")] * 2 if debug else [])
-
-    run(main(), debug=debug)
-
-
-def test_many_connections_at_once(run: Run) -> None:
-    async def main() -> None:
-        serving = await Serving().start(backlog=200)
-        sockets = [socket.socket() for _ in range(100)]
-        for sock in sockets:
-            sock.connect(serving.address)
-            sock.send(b"%d" % sock.fileno())
-        await until(lambda: len([one for one in serving.protocols if one.data]) == 100)
-        numbers = sorted(int(one.data) for one in serving.protocols)
-        assert numbers == sorted(sock.fileno() for sock in sockets)
-        for sock in sockets:
-            sock.close()
-        await serving.stop()
-
-    run(main())
-
-
-def test_a_client_that_is_gone_before_accept(run: Run) -> None:
-    async def main() -> None:
-        serving = await Serving().start()
-        for _ in range(5):
-            Peer(socket.create_connection(serving.address)).reset()
-            socket.create_connection(serving.address).close()
-        _, peer = await serving.client()
-        peer.send(b"x")
-        await until(lambda: any(one.data == b"x" for one in serving.protocols))
-        await serving.stop()
-
-    run(main())
-
-
-@pytest.fixture
-def clients() -> Iterator[list[socket.socket]]:
-    sockets: list[socket.socket] = []
-    yield sockets
-    for sock in sockets:
-        sock.close()
-
-
-OUT_OF_DESCRIPTORS = """
-    import resource
-
-    class Echo(asyncio.Protocol):
-        def connection_made(self, transport):
-            self.transport = transport
-
-        def data_received(self, data):
-            self.transport.write(data)
-
-    def report(loop, context):
-        assert context["message"] == "socket.accept() out of system resource", context
-        assert context["exception"].errno == 24
-        assert type(context["socket"]) is asyncio.trsock.TransportSocket
-        say("exhausted")
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(report)
-        server = await loop.create_server(Echo, "127.0.0.1", 0)
-        highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 6, highest + 6))
-        say(server.sockets[0].getsockname()[1])
-        say("ready")
-        await asyncio.sleep(3600)
-
-    new_loop().run_until_complete(main())
-"""
-
-
-@pytest.mark.slow
-def test_out_of_descriptors(loop_kind: str, clients: list[socket.socket]) -> None:
-    """accept() fails: reported, serving pauses for a second, no connection is lost."""
-    from child_script import ChildScript
-
-    script = ChildScript(loop_kind, OUT_OF_DESCRIPTORS)
-
-    def echo(sock: socket.socket) -> None:
-        sock.send(b"ping")
-        assert sock.recv(4) == b"ping"
-
-    try:
-        script.expect("ready")
-        port = int(script.lines[0])
-        for _ in range(12):
-            clients.append(socket.create_connection(("127.0.0.1", port), timeout=20))
-        script.expect("exhausted")
-        echo(clients[0])
-        for sock in clients[:6]:
-            sock.close()
-        for sock in clients[6:]:
-            echo(sock)
-    finally:
-        script.process.kill()
-        script.finish()

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_peer import Peer, a_while, reports_of, tcp_pair, until
+from network_peer import BIG, Peer, a_while, reports_of, tcp_pair, until
 
 Run = Callable[..., Any]
-
-BIG = bytes(range(256)) * 8192
 
 
 async def streams(**keywords: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Peer]:

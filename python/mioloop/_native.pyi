@@ -10,7 +10,7 @@ from asyncio import _CoroutineLike
 from asyncio.events import _TaskFactory
 from collections.abc import Callable
 from contextvars import Context
-from socket import AddressFamily, SocketKind
+from socket import AddressFamily, SocketKind, socket
 from typing import Any, Literal, TypeVar, final
 
 from _typeshed import FileDescriptorLike

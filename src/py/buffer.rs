@@ -65,6 +65,15 @@ pub(crate) fn is_stream_data(object: Borrowed<'_, '_, PyAny>) -> bool {
         || object.is_instance_of::<PyMemoryView>()
 }
 
+/// `not data`.
+#[inline]
+pub(crate) fn is_empty(object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    match object.cast_exact::<PyBytes>() {
+        Ok(bytes) => Ok(bytes.as_bytes().is_empty()),
+        Err(_) => Ok(object.len()? == 0),
+    }
+}
+
 /// Calls `body` with the object's bytes. BufferError if they are not contiguous, TypeError if it has none.
 #[inline]
 pub(crate) fn with_bytes<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
@@ -97,6 +106,17 @@ pub(crate) fn keep(object: Borrowed<'_, '_, PyAny>, sent: usize) -> PyResult<(Ch
     }
     let rest = with_bytes(object, |bytes| Box::from(bytes.get(sent..).unwrap_or_default()))?;
     Ok((Chunk::Copied(rest), 0))
+}
+
+/// `bytearray.extend(slice)`. BufferError if somebody holds a view of it.
+#[inline]
+pub(crate) fn append(array: &Bound<'_, PyByteArray>, slice: &[u8]) -> PyResult<()> {
+    let before = array.len();
+    array.resize(before + slice.len())?;
+    // SAFETY: the array has just become so long that the slice fits behind what it held; nobody else sees the memory
+    // while no Python code runs.
+    unsafe { array.as_bytes_mut()[before..].copy_from_slice(slice) }
+    Ok(())
 }
 
 /// A new `bytes` object with a copy of the slice.

@@ -40,6 +40,7 @@ impl From<io::Error> for Error {
     }
 }
 
+/// PyO3 does not attach at the interpreter's end: what is raised there is as near as can be.
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
         match error {
@@ -52,18 +53,22 @@ impl From<Error> for PyErr {
                 PyRuntimeError::new_err("Non-thread-safe operation invoked on an event loop other than the current one")
             }
             Error::InvalidState(text) => {
-                Python::attach(|py| match names(py).invalid_state_error.bind(py).call1((text,)) {
+                let made = Python::try_attach(|py| match names(py).invalid_state_error.bind(py).call1((&*text,)) {
                     Ok(exception) => PyErr::from_value(exception),
                     Err(error) => error,
-                })
+                });
+                made.unwrap_or_else(|| PyRuntimeError::new_err(text))
             }
             Error::Uninitialized(class) => PyRuntimeError::new_err(format!("{class} object is not initialized.")),
             Error::Runtime(text) => PyRuntimeError::new_err(text),
             Error::Type(text) => PyTypeError::new_err(text),
             Error::Value(text) => PyValueError::new_err(text),
-            Error::Io(error) => Python::attach(|py| match os_error(py, &error) {
-                Ok(exception) | Err(exception) => exception,
-            }),
+            Error::Io(error) => {
+                let made = Python::try_attach(|py| match os_error(py, &error) {
+                    Ok(exception) | Err(exception) => exception,
+                });
+                made.unwrap_or_else(|| error.into())
+            }
         }
     }
 }

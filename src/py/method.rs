@@ -177,8 +177,8 @@ fn guarded<R>(py: Python<'_>, failed: R, body: impl FnOnce() -> PyResult<R>) -> 
         Err(error) => {
             error.restore(py);
             // PyO3 puts off the end of errors that were dropped while it did not know that this thread is attached:
-            // attaching by its own way, which this is, settles them.
-            Python::attach(|_| ());
+            // attaching by its own way, which this is, settles them. At the interpreter's end it cannot be done.
+            let _ = Python::try_attach(|_| ());
             failed
         }
     }

@@ -21,3 +21,4 @@ pub(crate) mod registry;
 pub(crate) mod reply;
 pub(crate) mod resolver;
 pub(crate) mod thread;
+pub(crate) mod unpatched;

@@ -33,8 +33,11 @@ type Loop<'a, 'py> = This<'a, 'py, Runtime>;
 /// When the kernel was last asked.
 struct LastPoll {
     turns: u32,
+    /// `NOT_LOOKED`: some time before the next look at the clock.
     time_ns: u64,
 }
+
+const NOT_LOOKED: u64 = u64::MAX;
 
 /// Runs turns until `stop()`, `KeyboardInterrupt` or `SystemExit`. Work that did not run stays queued.
 pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
@@ -82,7 +85,12 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     if busy && deadline.is_none() && !last.turns.is_multiple_of(CLOCK_TURNS) {
         return run_batch(this);
     }
-    let mut now = now_ns(this)?;
+    // A loop that only waits for its descriptors needs no clock.
+    let needs_clock = busy || deadline.is_some();
+    let mut now = if needs_clock { now_ns(this)? } else { 0 };
+    if last.time_ns == NOT_LOOKED {
+        last.time_ns = now;
+    }
     if !busy || last.turns >= MOST_TURNS || now.saturating_sub(last.time_ns) >= MOST_TIME_NS {
         let wait = match deadline {
             _ if busy => Wait::Now,
@@ -91,8 +99,11 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
             Some(deadline) => Wait::For((deadline - now).min(LONGEST_WAIT_NS)),
         };
         poll(this, wait)?;
-        now = now_ns(this)?;
-        *last = LastPoll { turns: 0, time_ns: now };
+        *last = LastPoll { turns: 0, time_ns: NOT_LOOKED };
+        if deadline.is_some() {
+            now = now_ns(this)?;
+            last.time_ns = now;
+        }
     }
     if deadline.is_some() {
         expire_timers(this, now);
@@ -120,9 +131,9 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     }
     let (mut poller, mut events) = {
         let mut core = this.core.open(py);
-        let io = core.io.as_mut().ok_or(Error::Closed)?;
+        let io = core.io.as_mut().ok_or_else(|| Error::Closed)?;
         io.registry.rearm().map_err(Error::Io)?;
-        io.poller.take().ok_or(Error::AlreadyRunning)?
+        io.poller.take().ok_or_else(|| Error::AlreadyRunning)?
     };
     events.clear();
     let result = if blocks { block(this, &mut poller, wait, &mut events) } else { poller.poll(Wait::Now, &mut events) };

@@ -278,10 +278,10 @@ impl Runtime {
         self.core.open(py).timers.insert(deadline_ns(when), work);
     }
 
-    /// The number of this turn; 0 if the loop does not run in this thread.
+    /// The number of this turn; 0 if the loop does not run.
     #[inline]
     pub(crate) fn turn(&self, py: Python<'_>) -> u64 {
-        if self.shared.running.load(Relaxed) == thread_tag() { self.core.open(py).turn } else { 0 }
+        if self.is_running() { self.core.open(py).turn } else { 0 }
     }
 
     /// Runs `work` when everything else of this turn has run.

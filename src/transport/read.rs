@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 
 use super::stream::Stream;
+use super::streams::{self, Read, Reader};
 use super::{Loop, Reading, Transport, of};
 use crate::py::buffer;
 use crate::py::class::{Stop, This, Visit};
@@ -29,26 +30,45 @@ const MUCH: usize = 120 * 1024;
 const LITTLE: usize = 16 * 1024;
 
 /// How the protocol takes its data.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Receiver {
     /// `Protocol.data_received`.
     Data,
     /// `BufferedProtocol.get_buffer` and `buffer_updated`.
     Buffer,
+    /// asyncio's streams; a weak reference to the reader.
+    Streams(Owned),
 }
 
 impl Receiver {
     pub(super) fn of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        let buffered = protocol.is_instance(names(protocol.py()).buffered_protocol.bind(protocol.py()))?;
+        let py = protocol.py();
+        if let Some(reader) = streams::reader_of(protocol)? {
+            return Ok(Receiver::Streams(reader));
+        }
+        let buffered = protocol.is_instance(names(py).buffered_protocol.bind(py))?;
         Ok(if buffered { Receiver::Buffer } else { Receiver::Data })
     }
 
-    pub(super) fn visit(&self, _visit: Visit<'_>) -> Result<(), Stop> {
-        Ok(())
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Receiver::Data => Receiver::Data,
+            Receiver::Buffer => Receiver::Buffer,
+            Receiver::Streams(reader) => Receiver::Streams(reader.clone_ref(py)),
+        }
+    }
+
+    pub(super) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        match self {
+            Receiver::Streams(reader) => visit.object(reader),
+            Receiver::Data | Receiver::Buffer => Ok(()),
+        }
     }
 
     pub(super) fn into_references(self) -> Vec<Owned> {
-        Vec::new()
+        match self {
+            Receiver::Streams(reader) => vec![reader],
+            Receiver::Data | Receiver::Buffer => Vec::new(),
+        }
     }
 }
 
@@ -89,12 +109,11 @@ fn failure(loop_: Loop<'_, '_>, object: Owned, again: Run, error: PyErr) -> Fail
 #[inline(always)]
 fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResult<()> {
     let py = loop_.py();
-    loop_.leave_task()?;
     let this = of::<Stream>(object, py);
     let (reading, fd, receiver, much) = {
         let state = this.state.open(py);
         let reading = if state.phase.is_closing() { Reading::Ended } else { state.reading };
-        (reading, state.fd, state.own.receiver, state.own.reads_much)
+        (reading, state.fd, state.own.receiver.clone_ref(py), state.own.reads_much)
     };
     match reading {
         Reading::On => {}
@@ -104,8 +123,17 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
             return Ok(());
         }
     }
+    let receiver = match receiver {
+        Receiver::Streams(reader) => match read_into_stream(this, loop_, &reader, fd)? {
+            Streamed::Read(amount) => return read_again(loop_, object, again, ended, amount),
+            Streamed::Nothing => return Ok(()),
+            Streamed::NotStock => Receiver::Data,
+        },
+        receiver => receiver,
+    };
+    loop_.leave_task()?;
     let amount = match receiver {
-        Receiver::Data => match receive(loop_, fd, much)? {
+        Receiver::Data | Receiver::Streams(_) => match receive(loop_, fd, much)? {
             Input::Data(data, amount) => {
                 note_size(this, &data, amount, much);
                 deliver(this, data)?;
@@ -118,11 +146,58 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
             None => return Ok(()),
         },
     };
+    read_again(loop_, object, again, ended, amount)
+}
+
+/// Comes again in the next turn if there may be more. The transport may have been paused or closed meanwhile; then that
+/// work finds out.
+#[inline(always)]
+fn read_again(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool, amount: Amount) -> PyResult<()> {
     if ended || amount == Amount::Full {
-        // It may have been paused or closed meanwhile; then this work finds out.
-        loop_.enqueue(py, Ready { object: object.clone_ref(py), run: again });
+        loop_.enqueue(loop_.py(), Ready { object: object.clone_ref(loop_.py()), run: again });
     }
     Ok(())
+}
+
+/// What came of the short way into asyncio's streams.
+enum Streamed {
+    Read(Amount),
+    Nothing,
+    /// Something is not asyncio's own: the protocol's methods must be called.
+    NotStock,
+}
+
+fn read_into_stream<'py>(
+    this: This<'_, 'py, Transport>,
+    loop_: Loop<'_, 'py>,
+    reader: &Owned,
+    fd: Descriptor,
+) -> PyResult<Streamed> {
+    let Some(protocol) = this.protocol() else { return Ok(Streamed::Nothing) };
+    let Some(reader) = Reader::open(&protocol, reader)? else { return Ok(Streamed::NotStock) };
+    let amount = match reader.read(loop_, fd) {
+        Ok(Read::All) => Amount::All,
+        Ok(Read::Full) => Amount::Full,
+        Ok(Read::End) => {
+            loop_.leave_task()?;
+            without_data(this, Input::End)?;
+            return Ok(Streamed::Nothing);
+        }
+        Ok(Read::NoRoom(data)) => {
+            loop_.leave_task()?;
+            deliver(this, buffer::bytes(loop_.py(), &data)?)?;
+            return Ok(Streamed::Read(Amount::Full));
+        }
+        Err(errno) => {
+            loop_.leave_task()?;
+            without_data(this, failed(errno))?;
+            return Ok(Streamed::Nothing);
+        }
+    };
+    if let Err(error) = reader.notify() {
+        this.fatal_error(error, "Fatal error: protocol.data_received() call failed.")?;
+    }
+    Ok(Streamed::Read(amount))
 }
 
 /// Calls `data_received`.

@@ -52,7 +52,7 @@ pub(super) fn write<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py,
         let text = format!("data argument must be {}, not '{}'", compat::WRITE_TAKES, class.name()?);
         return Err(Error::Type(text).into());
     }
-    if admit(this, "write", || Ok(data.len()? == 0))? {
+    if admit(this, "write", || buffer::is_empty(data))? {
         write_chunk(this, data)?;
     }
     reply::none(py)

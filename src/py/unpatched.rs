@@ -1,0 +1,94 @@
+#![allow(unsafe_code)]
+//! Is a Python class as it was? Asked before native code does what the class's methods would have done.
+//!
+//! A class carries a version number that every change of it, or of a base, takes away. While the number is the one that
+//! was seen after the last look at the attributes, nothing has changed, and the question costs one read.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+
+/// A class, and those of its attributes on which native code relies.
+pub(crate) struct Unpatched {
+    known: PyOnceLock<Known>,
+    version: AtomicU32,
+}
+
+struct Known {
+    class: Py<PyType>,
+    /// None: the class has no such attribute, so that instances' own is found.
+    attributes: Vec<(&'static str, Option<Py<PyAny>>)>,
+}
+
+impl Unpatched {
+    pub(crate) const fn new() -> Self {
+        Unpatched { known: PyOnceLock::new(), version: AtomicU32::new(0) }
+    }
+
+    /// Remembers the class as it is now. Called once, at import.
+    pub(crate) fn learn(&self, class: &Bound<'_, PyType>, names: &[&'static str]) -> PyResult<()> {
+        let py = class.py();
+        let look = |name: &&'static str| Ok((*name, class.getattr_opt(*name)?.map(Bound::unbind)));
+        let attributes = names.iter().map(look).collect::<PyResult<Vec<_>>>()?;
+        self.known.get_or_init(py, || Known { class: class.clone().unbind(), attributes });
+        Ok(())
+    }
+
+    /// The object is an instance of exactly this class.
+    #[inline]
+    pub(crate) fn is_class_of(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
+        let known = self.known.get(object.py());
+        // SAFETY: reads the type of a live object.
+        known.is_some_and(|known| unsafe { ffi::Py_TYPE(object.as_ptr()).cast() == known.class.as_ptr() })
+    }
+
+    /// The class still has the attributes that it had.
+    #[inline]
+    pub(crate) fn holds(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(known) = self.known.get(py) else { return Ok(false) };
+        let version = version_of(known);
+        if version != 0 && version == self.version.load(Relaxed) {
+            return Ok(true);
+        }
+        self.look(py, known)
+    }
+
+    #[cold]
+    fn look(&self, py: Python<'_>, known: &Known) -> PyResult<bool> {
+        let class = known.class.bind(py);
+        for (name, remembered) in &known.attributes {
+            let present = class.getattr_opt(*name)?;
+            let same = match (&present, remembered) {
+                (Some(present), Some(remembered)) => present.is(remembered),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        // The looks have given the class a number, if it had lost its own.
+        self.version.store(version_of(known), Relaxed);
+        Ok(true)
+    }
+}
+
+/// The attributes that an instance of a Python class has itself: its `__dict__`, without asking the class for it.
+#[inline]
+pub(crate) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: attached; returns a new reference to a dict, or null with an exception where instances have none.
+    unsafe {
+        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Ok(Bound::from_owned_ptr_or_err(object.py(), dict)?.cast_into()?)
+    }
+}
+
+#[inline]
+fn version_of(known: &Known) -> u32 {
+    // SAFETY: a live type object, whose number is a plain field that CPython writes while the GIL is held; free-threaded
+    // builds write it atomically, and a stale number only leads to a second look.
+    unsafe { std::ptr::read_volatile(&raw const (*known.class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag) }
+}

@@ -1,0 +1,138 @@
+//! The short way into asyncio's streams: from the descriptor into the reader's buffer, and its waiter woken.
+//!
+//! Taken by `read.rs` where the protocol is exactly asyncio's `StreamReaderProtocol`, its reader exactly asyncio's
+//! `StreamReader`, and nobody has replaced the methods that would have run: `data_received`, `feed_data`,
+//! `_wakeup_waiter`. Does what they do; where one of the conditions does not hold, they are called.
+
+use pyo3::exceptions::PyNotImplementedError;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict, PyWeakrefReference};
+
+use super::Loop;
+use crate::future::{AnyFuture, Future};
+use crate::py::buffer;
+use crate::py::class::This;
+use crate::py::descriptor::{Descriptor, receive_some};
+use crate::py::names::names;
+use crate::py::object::Owned;
+use crate::py::unpatched::{Unpatched, instance_dict};
+
+/// One read takes so much at most. Bytes.
+const MOST: usize = 128 * 1024;
+
+static PROTOCOL: Unpatched = Unpatched::new();
+static READER: Unpatched = Unpatched::new();
+
+/// Looks at asyncio's classes as they are. Called once, at import.
+pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+    let streams = py.import("asyncio.streams")?;
+    let protocol = streams.getattr("StreamReaderProtocol")?.cast_into()?;
+    PROTOCOL.learn(&protocol, &["data_received", "_stream_reader", "__getattribute__"])?;
+    let reader = streams.getattr("StreamReader")?.cast_into()?;
+    let attributes = ["feed_data", "_wakeup_waiter", "__getattribute__", "__setattr__", "_buffer", "_waiter", "_limit"];
+    READER.learn(&reader, &attributes)
+}
+
+/// The weak reference to the reader, if the short way may be taken for this protocol.
+pub(super) fn reader_of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>> {
+    if !PROTOCOL.is_class_of(protocol) {
+        return Ok(None);
+    }
+    let reader = protocol.getattr_opt(&names(protocol.py()).stream_reader_ref)?;
+    Ok(reader.filter(|reader| reader.cast_exact::<PyWeakrefReference>().is_ok()).map(Owned::new))
+}
+
+/// A reader that the short way leads to.
+pub(super) struct Reader<'py> {
+    attributes: Bound<'py, PyDict>,
+    buffer: Bound<'py, PyByteArray>,
+}
+
+impl<'py> Reader<'py> {
+    /// None: the methods must be called.
+    #[inline]
+    pub(super) fn open(protocol: &Bound<'py, PyAny>, reader: &Owned) -> PyResult<Option<Self>> {
+        let py = protocol.py();
+        let names = names(py);
+        let Some(reader) = reader.bind(py).cast_exact::<PyWeakrefReference>()?.upgrade() else { return Ok(None) };
+        if !READER.is_class_of(reader.as_borrowed()) || !PROTOCOL.holds(py)? || !READER.holds(py)? {
+            return Ok(None);
+        }
+        let attributes = instance_dict(&reader)?;
+        // Methods that were replaced on the objects themselves.
+        if instance_dict(protocol)?.contains(&names.data_received)? || attributes.contains(&names.feed_data)? {
+            return Ok(None);
+        }
+        let Some(buffer) = attributes.get_item(&names.private_buffer)? else { return Ok(None) };
+        Ok(buffer.cast_into_exact::<PyByteArray>().ok().map(|buffer| Reader { attributes, buffer }))
+    }
+
+    /// One read behind what the buffer holds. None: the buffer cannot grow now, since somebody looks at it.
+    #[inline]
+    pub(super) fn read(&self, loop_: Loop<'_, 'py>, fd: Descriptor) -> Result<Read, rustix::io::Errno> {
+        let mut core = loop_.core.open(loop_.py());
+        let memory = core.scratch(MOST);
+        let count = receive_some(fd, memory)?;
+        if count == 0 {
+            return Ok(Read::End);
+        }
+        let data = &memory[..count];
+        match buffer::append(&self.buffer, data) {
+            Ok(()) if count == MOST => Ok(Read::Full),
+            Ok(()) => Ok(Read::All),
+            Err(_) => Ok(Read::NoRoom(data.into())),
+        }
+    }
+
+    /// `_wakeup_waiter()`, and the pause if the user reads too slowly.
+    #[inline]
+    pub(super) fn notify(&self) -> PyResult<()> {
+        let py = self.buffer.py();
+        let names = names(py);
+        if let Some(waiter) = self.attributes.get_item(&names.private_waiter)?
+            && !waiter.is_none()
+        {
+            self.attributes.set_item(&names.private_waiter, py.None())?;
+            match This::<Future>::of_exact(waiter.as_borrowed()).map(AnyFuture::from) {
+                Some(waiter) if waiter.is_pending() => waiter.set_result(py.None().bind(py).as_borrowed())?,
+                Some(_) => {}
+                None if waiter.call_method0(&names.cancelled)?.is_truthy()? => {}
+                None => {
+                    waiter.call_method1(&names.set_result, (py.None(),))?;
+                }
+            }
+        }
+        let Some(limit) = self.attributes.get_item(&names.private_limit)? else { return Ok(()) };
+        if self.buffer.len() > 2 * limit.extract::<usize>()? { self.pause() } else { Ok(()) }
+    }
+
+    /// As `feed_data` does: a transport that cannot pause is not asked again.
+    #[cold]
+    fn pause(&self) -> PyResult<()> {
+        let py = self.buffer.py();
+        let Some(transport) = self.attributes.get_item("_transport")?.filter(|transport| !transport.is_none()) else {
+            return Ok(());
+        };
+        if self.attributes.get_item("_paused")?.map_or(Ok(false), |paused| paused.is_truthy())? {
+            return Ok(());
+        }
+        match transport.call_method0("pause_reading") {
+            Ok(_) => self.attributes.set_item("_paused", true),
+            Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
+                self.attributes.set_item("_transport", py.None())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What one read brought.
+pub(super) enum Read {
+    /// All there was.
+    All,
+    /// There may be more.
+    Full,
+    End,
+    /// These bytes, which are not in the buffer.
+    NoRoom(Box<[u8]>),
+}
