@@ -3,7 +3,6 @@
 //! Methods that run per callback or per task are in a table of fast methods; the rest are PyO3's. Everything that runs
 //! once per loop or per failure is Python, in `python/mioloop/_loop.py`.
 
-use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pyo3::exceptions::PyTypeError;
@@ -22,7 +21,8 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
-use crate::{dns, future, readers, server, sock, task, thread_safe_handle, transport};
+use crate::transport::{datagram, pipe, read_pipe, stream, write_pipe};
+use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -256,11 +256,6 @@ impl Runtime {
         Ok(())
     }
 
-    /// The directions in which a descriptor is watched: the sum of `selectors.EVENT_READ` and `EVENT_WRITE`.
-    fn _watched(this: &Bound<'_, Self>, fd: RawFd) -> u8 {
-        readers::watched(This::new(this.as_any().as_borrowed(), this.get()), fd)
-    }
-
     #[pyo3(name = "set_debug")]
     fn py_set_debug(&self, enabled: &Bound<'_, PyAny>) -> PyResult<()> {
         self.set_debug(enabled.is_truthy()?);
@@ -356,8 +351,48 @@ impl Runtime {
         server: Option<&Bound<'py, PyAny>>,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let options = transport::Options { protocol, waiter, extra, server, context };
-        transport::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+        let options = stream::Options { protocol, waiter, extra, server, context };
+        stream::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+    }
+
+    /// A transport for a datagram socket, which stays the owner of its descriptor. asyncio's private hook.
+    #[pyo3(signature = (sock, protocol, address=None, waiter=None, extra=None))]
+    fn _make_datagram_transport<'py>(
+        this: &Bound<'py, Self>,
+        sock: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        address: Option<&Bound<'py, PyAny>>,
+        waiter: Option<&Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = datagram::Options { protocol, address, waiter, extra };
+        datagram::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+    }
+
+    /// A transport that reads from a file object, and closes it at the end. asyncio's private hook.
+    #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
+    fn _make_read_pipe_transport<'py>(
+        this: &Bound<'py, Self>,
+        pipe: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<&Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = pipe::Options { protocol, waiter, extra };
+        read_pipe::of_file(This::new(this.as_any().as_borrowed(), this.get()), pipe, &options)
+    }
+
+    /// A transport that writes to a file object, and closes it at the end. asyncio's private hook.
+    #[pyo3(signature = (pipe, protocol, waiter=None, extra=None))]
+    fn _make_write_pipe_transport<'py>(
+        this: &Bound<'py, Self>,
+        pipe: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        waiter: Option<&Bound<'py, PyAny>>,
+        extra: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = pipe::Options { protocol, waiter, extra };
+        write_pipe::of_file(This::new(this.as_any().as_borrowed(), this.get()), pipe, &options)
     }
 
     /// Accepts the connections of a listening socket, in copies of `context`, until `remove_reader(sock)`.

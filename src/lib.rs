@@ -36,7 +36,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("TimerHandle", timer_handle::define(py)?)?;
     module.add("Future", future::methods::define(py)?)?;
     module.add("Task", task::methods::define(py)?)?;
-    module.add("StreamTransport", transport::methods::define(py)?)?;
+    module.add("DatagramTransport", transport::datagram::define(py)?)?;
+    module.add("ReadPipeTransport", transport::read_pipe::define(py)?)?;
+    module.add("StreamTransport", transport::stream::define(py)?)?;
+    module.add("WritePipeTransport", transport::write_pipe::define(py)?)?;
     server::define(py)?;
     sock::define(py)?;
     dns::lookups::define(py)?;

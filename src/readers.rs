@@ -199,14 +199,6 @@ fn remove<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, directio
     reply::bool(py, found)
 }
 
-/// The directions in which a descriptor is watched, as the `selectors` module counts: 1 for reading, 2 for writing.
-pub(crate) fn watched(loop_: Loop<'_, '_>, fd: RawFd) -> u8 {
-    let core = loop_.core.open(loop_.py());
-    let Some(io) = core.io.as_ref() else { return 0 };
-    let watched = |direction| u8::from(io.sources.is_watched(&io.registry, fd, direction));
-    watched(Direction::Read) + 2 * watched(Direction::Write)
-}
-
 /// The number behind a descriptor or an object with `fileno()`; asyncio's errors otherwise.
 pub(crate) fn descriptor(file: Borrowed<'_, '_, PyAny>) -> PyResult<RawFd> {
     let invalid = |_| -> PyErr {

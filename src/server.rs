@@ -32,7 +32,7 @@ use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::{Direction, Owner};
 use crate::runtime::{Io, Runtime};
 use crate::transport::info::{Info, SocketKind};
-use crate::transport::{self, Parts};
+use crate::transport::{Parts, stream};
 
 /// asyncio's ACCEPT_RETRY_DELAY: seconds.
 const RETRY_DELAY: f64 = 1.0;
@@ -217,7 +217,7 @@ impl<'py> This<'_, 'py, Acceptor> {
                 server: server.as_ref().map(|server| server.borrow(py)),
                 context: Some(context.clone_ref(py)),
             };
-            transport::create(loop_, parts).map(|_| ())
+            stream::of_parts(loop_, parts).map(|_| ())
         })?;
         match made {
             Ok(()) => Ok(()),

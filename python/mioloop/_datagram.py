@@ -1,23 +1,22 @@
-"""Datagrams: `create_datagram_endpoint()`, and the transport that an endpoint gets.
+"""Datagrams: `create_datagram_endpoint()`.
 
-`_loop.Loop` takes the functions of this file as its methods. The set-up is asyncio's code of
-the running version; `make_datagram_transport()` is the one place where datagram transports
-are made, UDP and Unix alike.
+`_loop.Loop` takes the function of this file as its method. Its code is asyncio's of the
+running version; it asks the loop for a transport, which is native, UDP and Unix alike
+(`_native.Loop._make_datagram_transport`).
 """
 
 from __future__ import annotations
 
 from asyncio.base_events import BaseEventLoop
-from asyncio.selector_events import BaseSelectorEventLoop
 
 from ._borrow import borrowed
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     import socket
-    from asyncio import DatagramProtocol, DatagramTransport, Future
+    from asyncio import DatagramProtocol, DatagramTransport
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from ._loop import Loop
 
@@ -47,23 +46,3 @@ async def create_datagram_endpoint(
     Raises OSError if an address cannot be used, ValueError for arguments that exclude one
     another. Follows asyncio.base_events.BaseEventLoop.create_datagram_endpoint.
     """
-
-
-def make_datagram_transport(
-    loop: Loop,
-    sock: socket.socket,
-    protocol: DatagramProtocol,
-    address: Any = None,
-    waiter: Future[None] | None = None,
-    extra: dict[str, Any] | None = None,
-) -> DatagramTransport:
-    """Make the transport of a non-blocking datagram socket, which it will own.
-
-    address: where it sends to if it is not told. waiter: gets None once the protocol's
-    connection_made() has been called. extra: what get_extra_info() knows already.
-    Raises RuntimeError if an open transport has the descriptor (since 3.12).
-    Follows asyncio.selector_events.BaseSelectorEventLoop._make_datagram_transport.
-    """
-    make: Any = BaseSelectorEventLoop._make_datagram_transport  # type: ignore[attr-defined]
-    transport: DatagramTransport = make(loop, sock, protocol, address, waiter, extra)
-    return transport

@@ -1,25 +1,22 @@
 """`Hooks`: the private methods that asyncio's own functions call on a loop.
 
-`Loop` borrows asyncio's set-up code (see `_borrow`), and servers, transports and the TLS
-protocol are asyncio's as well. What they ask of `self` is here: made by us where transports
-come into being, asyncio's own function otherwise. The names, and which of them a version
+`Loop` borrows asyncio's set-up code (see `_borrow`), and servers and the TLS protocol are
+asyncio's as well. What they ask of `self` is here, unless it is native: made by us where
+transports come into being, asyncio's own function otherwise. The names, and which of them a version
 uses, are asyncio's. Users never call anything of this file.
 """
 
 from __future__ import annotations
 
-import selectors
 from asyncio.base_events import BaseEventLoop
 from asyncio.selector_events import BaseSelectorEventLoop
 from asyncio.unix_events import _UnixSelectorEventLoop
 
-from . import _compat, _datagram, _pipes, _sendfile, _serve, _subprocess, _tls
+from . import _compat, _sendfile, _serve, _subprocess, _tls
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from typing import Any
-
-    from ._loop import Loop
 
 _Base: Any = BaseEventLoop
 _Selector: Any = BaseSelectorEventLoop
@@ -33,9 +30,6 @@ class Hooks:
 
     # Where transports are made.
     _make_ssl_transport = _tls.make_ssl_transport
-    _make_datagram_transport = _datagram.make_datagram_transport
-    _make_read_pipe_transport = _pipes.make_read_pipe_transport
-    _make_write_pipe_transport = _pipes.make_write_pipe_transport
     _make_subprocess_transport = _subprocess.make_subprocess_transport
 
     # Connecting and serving.
@@ -74,33 +68,3 @@ class Hooks:
     _sock_sendfile_update_filepos = _Unix._sock_sendfile_update_filepos
     _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
     _sock_sendfile_fallback = _Base._sock_sendfile_fallback
-
-    @property
-    def _selector(self: Loop) -> SelectorView | None:  # type: ignore[misc]
-        """What transports ask, in their repr, whether they poll; None once closed."""
-        return None if self.is_closed() else SelectorView(self)
-
-
-class SelectorView:
-    """Shows which descriptors a loop watches as one of `selectors`' would, read-only."""
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-
-    def get_map(self) -> SelectorView:
-        """The mapping from descriptor to key, which this object is as well."""
-        return self
-
-    def get(self, fd: int, default: Any = None) -> Any:
-        """The key of `fd`, or `default` if it is not watched."""
-        events = self._loop._watched(fd)
-        return selectors.SelectorKey(fd, fd, events, None) if events else default
-
-    def get_key(self, fd: int) -> selectors.SelectorKey:
-        """The key of `fd`. Raises KeyError if it is not watched."""
-        key: selectors.SelectorKey | None = self.get(fd)
-        if key is None:
-            raise KeyError(f"{fd!r} is not registered")
-        return key

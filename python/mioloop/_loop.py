@@ -75,7 +75,6 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
         "_executor_shutdown_called",
         "_signal_handlers",
         "_signal_wakeup",
-        "_transports",
         "_unix_server_sockets",
     )
     _default_executor: ThreadPoolExecutor | None
@@ -87,9 +86,8 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
     _asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]]
     _asyncgens_shutdown_called: bool
     _coroutine_origin_saved_depth: int | None
-    # Names of asyncio, whose code uses them: open transports by descriptor, and the inodes of
-    # the Unix sockets that a server is to remove.
-    _transports: weakref.WeakValueDictionary[int, asyncio.Transport]
+    # A name of asyncio, whose code uses it: the inodes of the Unix sockets that a server is to
+    # remove.
     _unix_server_sockets: dict[socket, int]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -104,7 +102,6 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
         loop._executor_shutdown_called = False
         loop._signal_handlers = {}
         loop._signal_wakeup = None
-        loop._transports = weakref.WeakValueDictionary()
         loop._unix_server_sockets = {}
         return loop
 

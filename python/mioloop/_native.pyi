@@ -141,7 +141,6 @@ class Loop:
         context: Context | None = None,
     ) -> asyncio.Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
-    def _watched(self, fd: int) -> int: ...
     def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None: ...
     def _sock_recv(self, sock: socket, n: int) -> Any: ...
     def _sock_recv_into(self, sock: socket, buf: Buffer) -> Any: ...
@@ -157,6 +156,28 @@ class Loop:
         server: asyncio.AbstractServer | None = None,
         context: Context | None = None,
     ) -> StreamTransport: ...
+    def _make_datagram_transport(
+        self,
+        sock: socket,
+        protocol: asyncio.DatagramProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> DatagramTransport: ...
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> ReadPipeTransport: ...
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> WritePipeTransport: ...
     def _accept_connections(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -199,6 +220,21 @@ class TimerHandle(asyncio.TimerHandle): ...
 if sys.version_info >= (3, 14):
     @final
     class ThreadSafeHandle(asyncio.Handle): ...
+
+if sys.version_info >= (3, 12):
+    @final
+    class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport): ...
+
+else:
+    @final
+    class DatagramTransport(asyncio.transports._FlowControlMixin):
+        def sendto(self, data: Buffer, addr: Any = None) -> None: ...
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport): ...
+
+@final
+class WritePipeTransport(asyncio.transports._FlowControlMixin): ...
 
 @final
 class StreamTransport(asyncio.transports._FlowControlMixin):

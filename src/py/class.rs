@@ -9,12 +9,13 @@ use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
 use std::ops::Deref;
+use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyFunction, PyMappingProxy, PyString, PyType};
+use pyo3::types::{PyFunction, PyMappingProxy, PyString, PyTuple, PyType};
 
 use super::compat;
 use super::memory::{Spares, dealloc};
@@ -249,9 +250,9 @@ pub(crate) enum Ancestry<'a, 'py> {
     /// Answers to `__class__` with this Python class, so that its instances are instances of it, and has its Python
     /// methods; but inherits from `object`: nine empty slots would make every instance half as large again.
     StandsFor(&'a Bound<'py, PyType>),
-    /// Inherits from a Python class with slots, each of which an attribute of ours hides, so that they stay empty. Python
-    /// code may neither subclass nor instantiate it, but may set attributes.
-    Extends(&'a Bound<'py, PyType>),
+    /// Inherits from Python classes with slots, each of which an attribute of ours hides, so that they stay empty; all
+    /// slots are the first one's. Python code may neither subclass nor instantiate it, but may set attributes.
+    Extends(&'a [Bound<'py, PyType>]),
     /// Has nothing to do with asyncio's classes.
     Alone,
 }
@@ -269,15 +270,16 @@ pub(crate) fn define<'py, T: Fields>(
         return Ok(class.type_object(py));
     }
     let object = py.get_type::<PyAny>();
-    let (base, model) = match recipe.ancestry {
-        Ancestry::Inherits(base) => (base, Some(base)),
-        Ancestry::StandsFor(model) => (&object, Some(model)),
-        Ancestry::Extends(base) => (base, None),
-        Ancestry::Alone => (&object, None),
+    let (bases, model) = match recipe.ancestry {
+        Ancestry::Inherits(base) => (slice::from_ref(base), Some(base)),
+        Ancestry::StandsFor(model) => (slice::from_ref(&object), Some(model)),
+        Ancestry::Extends(bases) => (bases, None),
+        Ancestry::Alone => (slice::from_ref(&object), None),
     };
+    let tuple = PyTuple::new(py, bases)?;
     let inherits = matches!(recipe.ancestry, Ancestry::Inherits(_));
     let has_dict = matches!(recipe.ancestry, Ancestry::Extends(_));
-    let base = base.as_type_ptr();
+    let base = bases.first().expect("every class has a base").as_type_ptr();
     // SAFETY: `base` is a live type object.
     let (base_size, base_is_heap) =
         unsafe { ((*base).tp_basicsize.cast_unsigned(), ffi::PyType_GetFlags(base) & ffi::Py_TPFLAGS_HEAPTYPE != 0) };
@@ -302,9 +304,13 @@ pub(crate) fn define<'py, T: Fields>(
     };
     // SAFETY: the slots end with a zero, every function has the signature its slot asks for, tables inside are leaked.
     let made = unsafe {
-        let object = ffi::PyType_FromSpecWithBases(&mut spec, base.cast());
+        let object = ffi::PyType_FromSpecWithBases(&mut spec, tuple.as_ptr());
         Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyType>()
     };
+    // SAFETY: reads a field of a live type.
+    if unsafe { (*made.as_type_ptr()).tp_base } != base {
+        return Err(PyTypeError::new_err("the slots are not those of the first base"));
+    }
     class.type_object.store(made.as_type_ptr(), Relaxed);
     std::mem::forget(made.clone());
     class.spares.set_object_size(offset + size_of::<T>());

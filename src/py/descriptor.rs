@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recv, recvfrom, send, sendto};
 
 /// A descriptor by number. If it was closed meanwhile, calls fail with EBADF.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,9 +49,21 @@ pub(crate) fn send_some(fd: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
     uninterrupted(|| send(fd, bytes, SendFlags::NOSIGNAL))
 }
 
+/// One datagram, cut to the memory, and its sender's address if it has one.
+#[inline]
+pub(crate) fn receive_from(fd: Descriptor, memory: &mut [u8]) -> Result<(usize, Option<SocketAddrAny>), Errno> {
+    uninterrupted(|| recvfrom(fd, &mut *memory, RecvFlags::empty()).map(|(_, count, from)| (count, from)))
+}
+
+/// One datagram to an address.
+#[inline]
+pub(crate) fn send_to(fd: Descriptor, bytes: &[u8], to: &SocketAddrAny) -> Result<usize, Errno> {
+    uninterrupted(|| sendto(fd, bytes, SendFlags::NOSIGNAL, to))
+}
+
 /// Again when a signal came in between.
 #[inline(always)]
-pub(crate) fn uninterrupted(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
             Err(Errno::INTR) => {}

@@ -6,10 +6,13 @@ use std::borrow::Cow;
 use std::io;
 
 use pyo3::exceptions::{
-    PyKeyboardInterrupt, PyOSError, PyResourceWarning, PyRuntimeError, PySystemExit, PyTypeError, PyValueError,
+    PyBlockingIOError, PyInterruptedError, PyKeyboardInterrupt, PyOSError, PyResourceWarning, PyRuntimeError,
+    PySystemExit, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use rustix::io::Errno;
 
 use super::names::names;
 
@@ -83,6 +86,21 @@ fn os_error(py: Python<'_>, error: &io::Error) -> PyResult<PyErr> {
 /// `KeyboardInterrupt` and `SystemExit` leave `run_forever`; every other exception is somebody's to handle.
 pub(crate) fn ends_run(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
+}
+
+/// `BlockingIOError` or `InterruptedError`: to be tried again.
+pub(crate) fn is_blocked(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyBlockingIOError>(py) || error.is_instance_of::<PyInterruptedError>(py)
+}
+
+pub(crate) fn is_os_error(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyOSError>(py)
+}
+
+/// Has it the number EIO?
+pub(crate) fn is_io_error(error: &Bound<'_, PyAny>) -> bool {
+    let number = error.getattr("errno").and_then(|number| number.extract::<i32>());
+    error.is_instance_of::<PyOSError>() && number.is_ok_and(|number| number == Errno::IO.raw_os_error())
 }
 
 /// `warnings.warn(text, ResourceWarning, source=object)`.

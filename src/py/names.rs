@@ -62,6 +62,7 @@ names! {
         time = "time",
         value = "value",
         warning = "warning",
+        addr = "addr",
         attach = "_attach",
         buffer_updated = "buffer_updated",
         cancelled = "cancelled",
@@ -69,6 +70,7 @@ names! {
         connection_lost = "connection_lost",
         connection_made = "connection_made",
         data_received = "data_received",
+        datagram_received = "datagram_received",
         debug = "debug",
         default = "default",
         detach = "_detach",
@@ -124,6 +126,7 @@ names! {
         transport_socket = "asyncio.trsock"."TransportSocket",
         buffered_protocol = "asyncio.protocols"."BufferedProtocol",
         flow_control_mixin = "asyncio.transports"."_FlowControlMixin",
+        read_transport = "asyncio.transports"."ReadTransport",
         try_native_sendfile = "asyncio.constants"."_SendfileMode.TRY_NATIVE",
     }
 }

@@ -338,15 +338,6 @@ impl Sources {
         }
     }
 
-    /// Does anybody wait for the descriptor in this direction?
-    pub(crate) fn is_watched(&self, registry: &Registry, fd: RawFd, direction: Direction) -> bool {
-        let source = registry.token_of(fd).and_then(|token| self.get(token));
-        source.is_some_and(|source| match direction {
-            Direction::Read => source.read.is_some(),
-            Direction::Write => source.write.is_some(),
-        })
-    }
-
     /// Whose registration a number is at present.
     pub(crate) fn owner_of(&self, token: Token) -> Option<Owner> {
         self.get(token).map(|source| source.owner)

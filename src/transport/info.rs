@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustix::net::{SocketFlags, getpeername, getsockname};
 
-use super::Transport;
+use super::{Kind, Transport};
 use crate::address::Address;
 use crate::py::class::{Stop, This, Visit};
 use crate::py::descriptor::Descriptor;
@@ -66,6 +66,11 @@ impl Info {
     /// A Python socket. The peer's address is asked for at once: it cannot be when the peer has gone.
     pub(super) fn of_socket(socket: Owned, fd: Descriptor) -> Info {
         Info::new(Socket::Python(socket), getpeername(fd).ok().flatten().and_then(|address| Address::of(&address)))
+    }
+
+    /// A file object. It is all that is known of a pipe.
+    pub(super) fn of_pipe(file: Owned, given: Owned) -> Info {
+        Info { given: Some(given), ..Info::new(Socket::Python(file), None) }
     }
 
     fn new(socket: Socket, peer: Option<Address>) -> Info {
@@ -137,7 +142,7 @@ enum Which {
     Peer,
 }
 
-impl<'py> This<'_, 'py, Transport> {
+impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
     /// `get_extra_info(name)`; None if there is no such information.
     pub(super) fn extra_info(&self, name: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.py();
@@ -148,7 +153,7 @@ impl<'py> This<'_, 'py, Transport> {
             return Ok(Some(value));
         }
         let names = names(py);
-        if !name.is_instance_of::<PyString>() {
+        if K::IS_PIPE || !name.is_instance_of::<PyString>() {
             return Ok(None);
         }
         if same_name(name, &names.socket)? {
@@ -172,7 +177,8 @@ impl<'py> This<'_, 'py, Transport> {
             None => PyDict::new(py),
         };
         for name in [&names(py).socket, &names(py).sockname, &names(py).peername] {
-            if !dict.contains(name)?
+            if !K::IS_PIPE
+                && !dict.contains(name)?
                 && let Some(value) = self.extra_info(name.bind(py).as_any().as_borrowed())?
             {
                 dict.set_item(name, value)?;

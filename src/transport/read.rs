@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
+use super::stream::Stream;
 use super::streams::{self, Read, Reader};
 use super::{Loop, Reading, Transport, of};
 use crate::py::buffer;
@@ -108,17 +109,17 @@ fn failure(loop_: Loop<'_, '_>, object: Owned, again: Run, error: PyErr) -> Fail
 #[inline(always)]
 fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResult<()> {
     let py = loop_.py();
-    let this = of(object, py);
+    let this = of::<Stream>(object, py);
     let (reading, fd, receiver, much) = {
         let state = this.state.open(py);
         let reading = if state.phase.is_closing() { Reading::Ended } else { state.reading };
-        (reading, state.fd, state.receiver.clone_ref(py), state.reads_much)
+        (reading, state.fd, state.own.receiver.clone_ref(py), state.own.reads_much)
     };
     match reading {
         Reading::On => {}
         Reading::Ended => return Ok(()),
         Reading::NotYet | Reading::Paused => {
-            miss(this, loop_, ended);
+            this.miss(loop_, ended);
             return Ok(());
         }
     }
@@ -255,7 +256,7 @@ fn failed<'py>(errno: Errno) -> Input<'py> {
 fn note_size(this: This<'_, '_, Transport>, data: &Bound<'_, PyAny>, amount: Amount, much: bool) {
     let changes = if much { data.len().is_ok_and(|size| size < LITTLE) } else { amount == Amount::Full };
     if changes {
-        this.state.open(this.py()).reads_much = !much;
+        this.state.open(this.py()).own.reads_much = !much;
     }
 }
 
@@ -319,22 +320,9 @@ fn end_of_input(this: This<'_, '_, Transport>) -> PyResult<()> {
                 _ => Reading::Ended,
             };
             drop(state);
-            this.with_loop(|loop_| {
-                this.disarm(loop_, Direction::Read);
-                Ok(())
-            })
+            this.with_loop(|loop_| this.disarm(loop_, Direction::Read))
         }
         Ok(false) => this.close(),
         Err(error) => this.fatal_error(error, "Fatal error: protocol.eof_received() call failed."),
-    }
-}
-
-/// Reading is paused: what is there will be read when it is resumed.
-fn miss(this: This<'_, '_, Transport>, loop_: Loop<'_, '_>, ended: bool) {
-    let token = this.state.open(this.py()).token;
-    if let Some(token) = token
-        && let Some(io) = loop_.core.open(this.py()).io.as_mut()
-    {
-        io.sources.miss(token, ended);
     }
 }

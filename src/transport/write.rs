@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
+use super::stream::Stream;
 use super::{Loop, Transport, of};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
@@ -30,8 +31,6 @@ use crate::runtime::sources::Direction;
 const CORKED: usize = 64 * 1024;
 /// Vectored writes in a row, at most, before others get their turn.
 const ROUNDS: usize = 16;
-/// asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES.
-const LOST_WRITES: u32 = 5;
 
 /// What happens to the next write.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub(super) fn write<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py,
 #[inline(always)]
 fn admit(this: This<'_, '_, Transport>, method: &str, is_empty: impl FnOnce() -> PyResult<bool>) -> PyResult<bool> {
     let state = this.state.open(this.py());
-    let (eof, in_sendfile, lost) = (state.eof, state.empty_waiter.is_some(), state.phase.is_lost());
+    let (eof, in_sendfile, lost) = (state.own.eof, state.own.empty_waiter.is_some(), state.phase.is_lost());
     drop(state);
     if eof {
         return Err(Error::Runtime(format!("Cannot call {method}() after write_eof()")).into());
@@ -75,25 +74,9 @@ fn admit(this: This<'_, '_, Transport>, method: &str, is_empty: impl FnOnce() ->
         return Ok(false);
     }
     if lost {
-        count_lost(this)?;
+        this.count_lost_write("socket.send() raised exception.")?;
     }
     Ok(!lost)
-}
-
-/// asyncio warns of a protocol that goes on writing to a lost connection.
-#[cold]
-fn count_lost(this: This<'_, '_, Transport>) -> PyResult<()> {
-    let py = this.py();
-    let count = {
-        let mut state = this.state.open(py);
-        let count = state.lost_writes;
-        state.lost_writes = count.saturating_add(1);
-        count
-    };
-    if count >= LOST_WRITES {
-        names(py).logger.bind(py).call_method1(&names(py).warning, ("socket.send() raised exception.",))?;
-    }
-    Ok(())
 }
 
 /// Sends or queues data that is not empty.
@@ -106,9 +89,9 @@ fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAn
     let direct = {
         let mut state = this.state.open(py);
         // Turn 0: the loop does not run, and no end of a turn will come.
-        let direct = state.sending == Sending::Direct && (turn == 0 || state.wrote_in_turn != turn);
+        let direct = state.own.sending == Sending::Direct && (turn == 0 || state.own.wrote_in_turn != turn);
         if direct {
-            state.wrote_in_turn = turn;
+            state.own.wrote_in_turn = turn;
             Some(state.fd)
         } else {
             None
@@ -133,11 +116,11 @@ fn queue_blocked<'py>(
 ) -> PyResult<()> {
     let (chunk, sent) = buffer::keep(data, sent)?;
     let mut state = this.state.open(this.py());
-    state.outgoing.push(chunk, sent);
-    state.sending = Sending::Blocked;
+    state.own.outgoing.push(chunk, sent);
+    state.own.sending = Sending::Blocked;
     drop(state);
     this.arm(loop_, Direction::Write)?;
-    pause_protocol(this)
+    this.pause_protocol()
 }
 
 /// Queues behind other data, or for the end of the turn.
@@ -156,7 +139,7 @@ fn queue<'py>(
 }
 
 fn push(this: This<'_, '_, Transport>, chunk: Chunk) {
-    this.state.open(this.py()).outgoing.push(chunk, 0);
+    this.state.open(this.py()).own.outgoing.push(chunk, 0);
 }
 
 /// Corks what was pushed, or sends it if that is too much to wait.
@@ -164,17 +147,17 @@ fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyRe
     let py = this.py();
     let (sending, too_much) = {
         let state = this.state.open(py);
-        let size = state.outgoing.len();
-        (state.sending, size > CORKED || state.marks.is_exceeded(size))
+        let size = state.own.outgoing.len();
+        (state.own.sending, size > CORKED || state.marks.is_exceeded(size))
     };
     if sending == Sending::Blocked {
-        return pause_protocol(this);
+        return this.pause_protocol();
     }
     if too_much || loop_.turn(py) == 0 {
         return flush(this, loop_);
     }
     if sending == Sending::Direct {
-        this.state.open(py).sending = Sending::Corked;
+        this.state.open(py).own.sending = Sending::Corked;
         loop_.at_turn_end(py, Ready { object: this.owned(), run: uncork_at_turn_end });
     }
     Ok(())
@@ -205,8 +188,8 @@ pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_,
         let turn = loop_.turn(py);
         let first = {
             let mut state = this.state.open(py);
-            let first = turn == 0 || std::mem::replace(&mut state.wrote_in_turn, turn) != turn;
-            first && state.sending == Sending::Direct
+            let first = turn == 0 || std::mem::replace(&mut state.own.wrote_in_turn, turn) != turn;
+            first && state.own.sending == Sending::Direct
         };
         if first { flush(this, loop_) } else { after_push(this, loop_) }
     })?;
@@ -215,7 +198,7 @@ pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_,
 
 /// Writes what was corked, now.
 pub(super) fn uncork(this: This<'_, '_, Transport>) -> PyResult<()> {
-    if this.state.open(this.py()).sending != Sending::Corked {
+    if this.state.open(this.py()).own.sending != Sending::Corked {
         return Ok(());
     }
     this.with_loop(|loop_| flush(this, loop_))
@@ -223,14 +206,14 @@ pub(super) fn uncork(this: This<'_, '_, Transport>) -> PyResult<()> {
 
 /// The end of the turn.
 fn uncork_at_turn_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
-    let this = of(&object, loop_.py());
+    let this = of::<Stream>(&object, loop_.py());
     uncork(this).map_err(|error| Failure::of_work(this.object(), error))
 }
 
 /// The descriptor is writable.
 pub(super) fn writable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
-    let this = of(&object, loop_.py());
-    let result = loop_.leave_task().and_then(|()| match this.state.open(loop_.py()).sending {
+    let this = of::<Stream>(&object, loop_.py());
+    let result = loop_.leave_task().and_then(|()| match this.state.open(loop_.py()).own.sending {
         Sending::Blocked => Ok(true),
         Sending::Direct | Sending::Corked => Ok(false),
     });
@@ -248,17 +231,17 @@ fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<
     let outcome = {
         let mut state = this.state.open(py);
         let fd = state.fd;
-        send_backlog(&mut state.outgoing, fd)
+        send_backlog(&mut state.own.outgoing, fd)
     };
     match outcome {
         Ok(Progress::Gone) => {
-            let was = std::mem::replace(&mut this.state.open(py).sending, Sending::Direct);
+            let was = std::mem::replace(&mut this.state.open(py).own.sending, Sending::Direct);
             if was == Sending::Blocked {
-                this.disarm(loop_, Direction::Write);
+                this.disarm(loop_, Direction::Write)?;
             }
         }
         Ok(progress) => {
-            let was = std::mem::replace(&mut this.state.open(py).sending, Sending::Blocked);
+            let was = std::mem::replace(&mut this.state.open(py).own.sending, Sending::Blocked);
             if was != Sending::Blocked {
                 this.arm(loop_, Direction::Write)?;
             }
@@ -266,12 +249,12 @@ fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<
                 // The descriptor is writable already: no edge will tell.
                 loop_.enqueue(py, Ready { object: this.owned(), run: writable });
             }
-            pause_protocol(this)?;
+            this.pause_protocol()?;
         }
         Err(errno) => return write_error(this, Error::Io(errno.into()).into()),
     }
-    resume_protocol(this)?;
-    if this.state.open(py).outgoing.is_empty() { flushed(this, loop_) } else { Ok(()) }
+    this.resume_protocol()?;
+    if this.state.open(py).own.outgoing.is_empty() { flushed(this, loop_) } else { Ok(()) }
 }
 
 /// How far a backlog went.
@@ -304,9 +287,9 @@ fn flushed<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResul
     let py = this.py();
     let (waiter, next, eof, fd) = {
         let mut state = this.state.open(py);
-        let waiter = state.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py));
+        let waiter = state.own.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py));
         let next = state.phase.flushed();
-        (waiter, next, state.eof, state.fd)
+        (waiter, next, state.own.eof, state.fd)
     };
     if let Some(waiter) = waiter {
         let waiter = waiter.bind(py);
@@ -327,10 +310,10 @@ pub(super) fn write_eof<'py>(this: This<'_, 'py, Transport>) -> Reply<'py> {
     uncork(this)?;
     let now = {
         let mut state = this.state.open(py);
-        if state.phase.is_closing() || std::mem::replace(&mut state.eof, true) {
+        if state.phase.is_closing() || std::mem::replace(&mut state.own.eof, true) {
             None
         } else {
-            state.outgoing.is_empty().then_some(state.fd)
+            state.own.outgoing.is_empty().then_some(state.fd)
         }
     };
     if let Some(fd) = now {
@@ -346,40 +329,9 @@ fn shut_down(fd: Descriptor) -> PyResult<()> {
 #[cold]
 fn write_error(this: This<'_, '_, Transport>, error: PyErr) -> PyResult<()> {
     let py = this.py();
-    let waiter = this.state.open(py).empty_waiter.take();
+    let waiter = this.state.open(py).own.empty_waiter.take();
     if let Some(waiter) = waiter {
         waiter.bind(py).call_method1(&names(py).set_exception, (error.value(py),))?;
     }
     this.fatal_error(error, "Fatal write error on socket transport")
-}
-
-/// Above the high water mark the protocol is told to pause.
-pub(super) fn pause_protocol(this: This<'_, '_, Transport>) -> PyResult<()> {
-    let pauses = {
-        let mut state = this.state.open(this.py());
-        let size = state.outgoing.len();
-        state.marks.pauses(size)
-    };
-    if pauses { tell(this, &names(this.py()).pause_writing, "protocol.pause_writing() failed") } else { Ok(()) }
-}
-
-/// At the low water mark it is told to go on.
-fn resume_protocol(this: This<'_, '_, Transport>) -> PyResult<()> {
-    let resumes = {
-        let mut state = this.state.open(this.py());
-        let size = state.outgoing.len();
-        state.marks.resumes(size)
-    };
-    if resumes { tell(this, &names(this.py()).resume_writing, "protocol.resume_writing() failed") } else { Ok(()) }
-}
-
-fn tell(this: This<'_, '_, Transport>, method: &Py<pyo3::types::PyString>, failed: &str) -> PyResult<()> {
-    let py = this.py();
-    let Some(protocol) = this.protocol() else { return Ok(()) };
-    // In the context of whoever writes: it may be the connection's own, which cannot be entered twice.
-    match protocol.call_method0(method) {
-        Ok(_) => Ok(()),
-        Err(error) if crate::py::errors::ends_run(py, &error) => Err(error),
-        Err(error) => this.report(failed, &error.into_value(py).into_bound(py).into_any()),
-    }
 }
