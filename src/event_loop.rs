@@ -14,6 +14,7 @@ use crate::handle::{self, Callback};
 use crate::py::call::Arguments;
 use crate::py::class::This;
 use crate::py::compat;
+use crate::py::context::Snapshot;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply, add_methods, same_name, unexpected_keyword};
 use crate::py::names::names;
@@ -76,11 +77,11 @@ fn callback<'a, 'py>(
 ) -> PyResult<Callback<'a, 'py>> {
     let at = parameters.len() - 1;
     let function = args.required(method, at, "callback")?;
-    let context = args.only_keyword(method, &names(args.py()).context, parameters)?;
+    let context = args.only_keyword(method, &names(args.py()).context, parameters)?.map(Snapshot::given);
     if loop_.is_debug() {
         compat::check_callback(function, checked_in)?;
     }
-    Ok(Callback { function, arguments: Arguments::tail_of(args, at + 1), context })
+    Ok(Callback { function, arguments: Arguments::tail_of(args, at + 1)?, context })
 }
 
 fn call_soon<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {

@@ -173,9 +173,14 @@ impl<'a, 'py> AnyFuture<'a, 'py> {
         let py = self.py();
         let value = Owned::of(value);
         let mut state = self.state.open(py);
-        if state.status != Status::Pending {
+        if state.status != Status::Pending || state.loop_.is_none() {
+            let initialized = state.loop_.is_some();
             drop(state);
-            return Err(Error::InvalidState("invalid state".into()).into());
+            return Err(if initialized {
+                Error::InvalidState("invalid state".into()).into()
+            } else {
+                Error::Uninitialized("Future").into()
+            });
         }
         state.status = Status::Finished;
         state.result = Some(value);

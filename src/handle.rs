@@ -7,11 +7,12 @@
 use std::fmt::Write as _;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 
-use crate::py::call::{Arguments, copy_context, in_context};
+use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::context::{Snapshot, context_in, in_context};
 use crate::py::memory;
 use crate::py::method::{Method, Receiver, Reply, Slots};
 use crate::py::names::{self, names};
@@ -28,29 +29,46 @@ pub(crate) struct Handle {
 struct HandleState {
     /// Always a native loop.
     loop_: Owned,
-    /// None once cancelled.
+    /// None once cancelled, and while the callback of a handle that nobody else holds runs.
     callback: Option<Owned>,
     arguments: Arguments,
-    context: Option<Owned>,
-    cancelled: bool,
-    debug: Option<Box<Origin>>,
+    /// None while the callback of a handle that nobody else holds runs.
+    context: Option<Snapshot>,
+    rare: Option<Box<Rare>>,
 }
 
-/// What debug mode keeps.
-struct Origin {
-    /// What `repr` said before `cancel` forgot the callback.
+/// What few handles have.
+#[derive(Default)]
+struct Rare {
+    /// Cancelled in debug mode, where `repr` shows the callback a last time, or while it runs.
+    cancelled: bool,
+    /// Debug mode: what `repr` said before `cancel` forgot the callback.
     repr: Option<Owned>,
+    /// Debug mode.
     source_traceback: Option<Owned>,
+    /// The time of a timer, where the caller's object is no float.
+    when: Option<Owned>,
 }
 
 impl HandleState {
     #[inline(always)]
     fn take_arguments(&mut self) -> Arguments {
-        std::mem::replace(&mut self.arguments, Arguments::None)
+        std::mem::replace(&mut self.arguments, Arguments::NONE)
+    }
+
+    /// Cancelling forgets the callback and not the context; each other way that it goes takes the context too.
+    #[inline(always)]
+    fn is_cancelled(&self) -> bool {
+        let forgot = self.callback.is_none() && self.context.is_some();
+        forgot || self.rare.as_ref().is_some_and(|rare| rare.cancelled)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     fn source_traceback(&self) -> Option<&Owned> {
-        self.debug.as_ref()?.source_traceback.as_ref()
+        self.rare.as_ref()?.source_traceback.as_ref()
     }
 }
 
@@ -109,7 +127,8 @@ fn arguments<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn context<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    this.handle().read(this.py(), |state| state.context.as_ref())
+    let context = this.handle().context(this.py())?;
+    reply::option(this.py(), context)
 }
 
 fn get_loop<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -117,7 +136,7 @@ fn get_loop<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn kept_repr<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
-    this.handle().read(this.py(), |state| state.debug.as_ref()?.repr.as_ref())
+    this.handle().read(this.py(), |state| state.rare.as_ref()?.repr.as_ref())
 }
 
 fn source_traceback<'py, T: AsHandle>(this: This<'_, 'py, T>) -> Reply<'py> {
@@ -146,7 +165,7 @@ impl AsHandle for Handle {
 pub(crate) struct Callback<'a, 'py> {
     pub(crate) function: Borrowed<'a, 'py, PyAny>,
     pub(crate) arguments: Arguments,
-    pub(crate) context: Option<Borrowed<'a, 'py, PyAny>>,
+    pub(crate) context: Option<Snapshot>,
 }
 
 impl Callback<'_, '_> {
@@ -154,12 +173,12 @@ impl Callback<'_, '_> {
     pub(crate) fn into_handle(self, loop_: This<'_, '_, Runtime>) -> PyResult<Handle> {
         let py = loop_.py();
         let context = match self.context {
-            Some(context) => Owned::of(context),
-            None => copy_context(py)?,
+            Some(context) => context,
+            None => Snapshot::take(py)?,
         };
-        let debug = if loop_.is_debug() {
+        let rare = if loop_.is_debug() {
             let source_traceback = Some(Owned::new(names::extract_stack(py)?));
-            Some(Box::new(Origin { repr: None, source_traceback }))
+            Some(Box::new(Rare { source_traceback, ..Rare::default() }))
         } else {
             None
         };
@@ -169,8 +188,7 @@ impl Callback<'_, '_> {
                 callback: Some(Owned::of(self.function)),
                 arguments: self.arguments,
                 context: Some(context),
-                cancelled: false,
-                debug,
+                rare,
             }),
         })
     }
@@ -226,32 +244,27 @@ pub(crate) fn run<T: AsHandle>(loop_: This<'_, '_, Runtime>, object: Owned) -> R
     let this = This::<T>::of_exact(object.borrow(py)).expect("the class is chosen with the function");
     this.begin(py);
     let handle = this.handle();
-    // Nobody can see the callback leave a handle that nobody else holds: then it moves, and is put back if it fails.
     let shared = memory::is_shared(&object);
-    let mut state = handle.state.open(py);
-    if state.cancelled {
-        return Ok(());
-    }
-    let arguments = if shared { state.arguments.clone_ref(py) } else { state.take_arguments() };
-    let (callback, context) = if shared {
-        let copy = |field: &Option<Owned>| field.as_ref().map(|object| object.clone_ref(py));
-        (copy(&state.callback), copy(&state.context))
-    } else {
-        (state.callback.take(), state.context.take())
-    };
-    drop(state);
-    if shared {
+    let parts = if shared {
         memory::track(object.borrow(py));
-    }
-    let (Some(callback), Some(context)) = (callback, context) else { return Ok(()) };
+        handle.copy_parts(py)?
+    } else {
+        handle.take_parts(py)?
+    };
+    let Some(Parts { callback, arguments, context }) = parts else { return Ok(()) };
     match in_context(context.bind(py), || arguments.call(callback.bind(py))) {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => {
+            if !shared {
+                drop(Snapshot::of_finished(context));
+            }
+            Ok(())
+        }
         Ok(Err(error)) | Err(error) => {
             if !shared {
                 let mut state = handle.state.open(py);
                 state.arguments = arguments;
                 state.callback = Some(callback.clone_ref(py));
-                state.context = Some(context);
+                state.context = Some(Snapshot::of(context));
             }
             Err(failure(handle, error, &object, loop_, callback.bind(py)))
         }
@@ -288,7 +301,53 @@ fn failure(
     Failure::Report(Box::new(Report { message, exception, handle: object.clone_ref(py), source_traceback }))
 }
 
+/// What a run of the callback needs.
+struct Parts {
+    callback: Owned,
+    arguments: Arguments,
+    context: Owned,
+}
+
 impl Handle {
+    /// For a handle that nobody else holds, so that nobody can see them leave; they are put back if the callback fails.
+    /// None: cancelled.
+    #[inline(always)]
+    fn take_parts(&self, py: Python<'_>) -> PyResult<Option<Parts>> {
+        let mut state = self.state.open(py);
+        if state.is_cancelled() {
+            return Ok(None);
+        }
+        let (callback, context, arguments) = (state.callback.take(), state.context.take(), state.take_arguments());
+        drop(state);
+        match (callback, context) {
+            (Some(callback), Some(context)) => {
+                let context = context.into_context(py)?;
+                Ok(Some(Parts { callback, arguments, context }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// For a handle that others may look at. None: cancelled.
+    fn copy_parts(&self, py: Python<'_>) -> PyResult<Option<Parts>> {
+        if self.is_cancelled(py) {
+            return Ok(None);
+        }
+        let context = self.context(py)?;
+        let state = self.state.open(py);
+        let (callback, arguments) =
+            (state.callback.as_ref().map(|callback| callback.clone_ref(py)), state.arguments.clone_ref(py));
+        drop(state);
+        match (callback, context) {
+            (Some(callback), Some(context)) => Ok(Some(Parts { callback, arguments, context })),
+            _ => Ok(None),
+        }
+    }
+
+    fn context(&self, py: Python<'_>) -> PyResult<Option<Owned>> {
+        context_in(py, &self.state, |state| &mut state.context)
+    }
+
     /// `_args`: a tuple, None once cancelled.
     fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let arguments = {
@@ -298,7 +357,7 @@ impl Handle {
             }
             state.arguments.clone_ref(py)
         };
-        Ok(PyTuple::new(py, arguments.as_slice().iter().map(|value| value.bind(py)))?.into_any())
+        arguments.to_tuple(py)
     }
 
     fn read<'py>(&self, py: Python<'py>, field: impl FnOnce(&HandleState) -> Option<&Owned>) -> Reply<'py> {
@@ -309,7 +368,7 @@ impl Handle {
     }
 
     pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
-        self.state.open(py).cancelled
+        self.state.open(py).is_cancelled()
     }
 
     pub(crate) fn get_loop(&self, py: Python<'_>) -> Owned {
@@ -319,27 +378,34 @@ impl Handle {
     /// Returns true the first time.
     pub(crate) fn cancel(&self, object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         let py = object.py();
-        let loop_ = {
-            let mut state = self.state.open(py);
-            if std::mem::replace(&mut state.cancelled, true) {
-                return Ok(false);
-            }
-            state.loop_.clone_ref(py)
-        };
-        let repr = match Runtime::receive(loop_.borrow(py)) {
-            Some(runtime) if runtime.is_debug() => Some(Owned::new(object.repr()?.into_any())),
-            _ => None,
-        };
-        let forgotten = {
-            let mut state = self.state.open(py);
-            if let Some(repr) = repr {
-                let source_traceback = state.debug.take().and_then(|debug| debug.source_traceback);
-                state.debug = Some(Box::new(Origin { repr: Some(repr), source_traceback }));
-            }
-            (state.callback.take(), state.take_arguments())
-        };
+        let mut state = self.state.open(py);
+        if state.is_cancelled() {
+            return Ok(false);
+        }
+        let debug = Runtime::receive(state.loop_.borrow(py)).is_some_and(|runtime| runtime.is_debug());
+        if debug || state.context.is_none() {
+            state.rare().cancelled = true;
+        }
+        if debug {
+            drop(state);
+            let repr = Owned::new(object.repr()?.into_any());
+            state = self.state.open(py);
+            state.rare().repr = Some(repr);
+        }
+        let forgotten = (state.callback.take(), state.take_arguments());
+        drop(state);
         drop(forgotten);
         Ok(true)
+    }
+
+    /// For a timer that is being made.
+    pub(crate) fn keep_when(&mut self, when: Owned) {
+        self.state.get_mut().rare().when = Some(when);
+    }
+
+    /// What `keep_when` was given.
+    pub(crate) fn kept_when(&self, py: Python<'_>) -> Option<Owned> {
+        self.state.open(py).rare.as_ref()?.when.as_ref().map(|when| when.clone_ref(py))
     }
 
     #[inline(always)]
@@ -347,16 +413,22 @@ impl Handle {
         let Some(state) = self.state.peek() else { return Ok(()) };
         visit.object(&state.loop_)?;
         visit.option(&state.callback)?;
-        state.arguments.as_slice().iter().try_for_each(|argument| visit.object(argument))?;
-        visit.option(&state.context)?;
-        state.source_traceback().map_or(Ok(()), |stack| visit.object(stack))
+        let [first, second] = state.arguments.objects();
+        visit.option(first)?;
+        visit.option(second)?;
+        state.context.as_ref().map_or(Ok(()), |context| visit.object(context.object()))?;
+        let Some(rare) = &state.rare else { return Ok(()) };
+        visit.option(&rare.source_traceback)?;
+        visit.option(&rare.when)
     }
 
     pub(crate) fn take_fields(&self, py: Python<'_>) -> Vec<Owned> {
         let mut state = self.state.open(py);
-        let mut taken: Vec<Owned> = [state.callback.take(), state.context.take()].into_iter().flatten().collect();
-        taken.extend(state.debug.take().and_then(|debug| debug.source_traceback));
-        taken.extend(state.take_arguments().into_vec());
+        let mut taken: Vec<Owned> = state.callback.take().into_iter().collect();
+        taken.extend(state.context.take().map(Snapshot::into_object));
+        let rare = state.rare.take().map(|rare| *rare);
+        taken.extend(rare.into_iter().flat_map(|rare| [rare.repr, rare.source_traceback, rare.when]).flatten());
+        taken.extend(state.take_arguments().into_objects());
         taken
     }
 }

@@ -26,6 +26,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::names::load(py)?;
     py::registry::load(py)?;
     py::introspection::load(py)?;
+    py::context::load(py)?;
     transport::streams::load(py)?;
     future::iterator::define(py)?;
     module.add("Handle", handle::define(py)?)?;

@@ -13,6 +13,7 @@ use pyo3::types::PyInt;
 use crate::handle::{self, Callback};
 use crate::py::call::Arguments;
 use crate::py::class::This;
+use crate::py::context::Snapshot;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply};
 use crate::py::names::names;
@@ -153,10 +154,10 @@ fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: 
     let py = loop_.py();
     let file = args.required(method, 0, "fd")?;
     let function = args.required(method, 1, "callback")?;
-    let context = args.only_keyword(method, &names(py).context, &["fd", "callback"])?;
+    let context = args.only_keyword(method, &names(py).context, &["fd", "callback"])?.map(Snapshot::given);
     let fd = descriptor(file)?;
     loop_.check_closed()?;
-    let callback = Callback { function, arguments: Arguments::tail_of(args, 2), context };
+    let callback = Callback { function, arguments: Arguments::tail_of(args, 2)?, context };
     let (handle, work) = handle::work(loop_, callback)?;
     let watched = {
         let mut core = loop_.core.open(py);

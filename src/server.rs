@@ -17,9 +17,9 @@ use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 
 use crate::address::Address;
 use crate::handle;
-use crate::py::call::{copy_context, fork_context, in_context};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
+use crate::py::context::{copy_context, fork_context, in_context};
 use crate::py::descriptor::Descriptor;
 use crate::py::errors::{self, Error};
 use crate::py::memory;

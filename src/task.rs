@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pyo3::prelude::*;
 
 use crate::future::{AnyFuture, FutureLike, FutureState, Status};
-use crate::py::call::{copy_context, is_context, is_native_coroutine};
+use crate::py::call::is_native_coroutine;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Class, Fields, Stop, This, Visit};
 use crate::py::compat;
+use crate::py::context::{Snapshot, context_in, is_context};
 use crate::py::errors::Error;
 use crate::py::introspection;
 use crate::py::memory;
@@ -45,7 +46,7 @@ enum Name {
 struct TaskState {
     /// None until `__init__` ran, and after an eager start that ended the coroutine.
     coroutine: Option<Owned>,
-    context: Option<Owned>,
+    context: Option<Snapshot>,
     /// `_fut_waiter`: what the coroutine awaits.
     waiting_on: Option<Owned>,
     /// What the next step throws into the coroutine.
@@ -93,8 +94,11 @@ impl Fields for Task {
             future.visit(visit)?;
         }
         let Some(state) = self.state.peek() else { return Ok(()) };
-        let fields = [&state.coroutine, &state.context, &state.waiting_on, &state.throw_next, &state.registration];
-        fields.into_iter().try_for_each(|field| visit.option(field))?;
+        visit.option(&state.coroutine)?;
+        visit.option(&state.waiting_on)?;
+        visit.option(&state.throw_next)?;
+        visit.option(&state.registration)?;
+        state.context.as_ref().map_or(Ok(()), |context| visit.object(context.object()))?;
         match &state.name {
             Name::Given(name) => visit.object(name),
             Name::Number(_) => Ok(()),
@@ -105,7 +109,7 @@ impl Fields for Task {
         let mut state = self.state.open(py);
         let fields = [
             state.coroutine.take(),
-            state.context.take(),
+            state.context.take().map(Snapshot::into_object),
             state.waiting_on.take(),
             state.throw_next.take(),
             state.registration.take(),
@@ -180,8 +184,8 @@ fn prepare(options: &Options<'_, '_>) -> PyResult<TaskState> {
         Some(context) if compat::CHECKS_TASK_CONTEXT && !is_context(context) => {
             return Err(compat::not_a_context(context));
         }
-        Some(context) => Owned::of(context),
-        None => copy_context(py)?,
+        Some(context) => Snapshot::given(context),
+        None => Snapshot::take(py)?,
     };
     let name = match options.name {
         Some(name) => Name::given(name)?,
@@ -282,7 +286,7 @@ impl<'py> This<'_, 'py, Task> {
 
     fn context(&self) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
-        let context = self.state.open(py).context.as_ref().map(|context| context.clone_ref(py));
+        let context = context_in(py, &self.state, |state| &mut state.context)?;
         context.map(|context| context.into_bound(py)).ok_or_else(|| Error::Uninitialized("Task").into())
     }
 

@@ -26,9 +26,10 @@ pub(crate) struct TimerHandle {
 }
 
 struct Timer {
-    when: When,
+    /// A time of `loop.time()`.
+    seconds: f64,
+    /// Names its place in the loop's timers; none once it ran or was cancelled.
     key: TimerKey,
-    scheduled: bool,
 }
 
 /// A time of `loop.time()`, as the caller gave it.
@@ -61,11 +62,15 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// Queues a callback for a time; the caller has checked that the loop takes it.
 pub(crate) fn call_at<'py>(loop_: This<'_, 'py, Runtime>, when: When, callback: Callback<'_, 'py>) -> Reply<'py> {
     let py = loop_.py();
-    let due = deadline_ns(when.seconds);
-    let timer = LoopCell::new(Timer { when, key: TimerKey::default(), scheduled: true });
-    let object = memory::create(py, TimerHandle { handle: callback.into_handle(loop_)?, timer })?;
+    let When { seconds, object } = when;
+    let mut handle = callback.into_handle(loop_)?;
+    if let Some(object) = object {
+        handle.keep_when(object);
+    }
+    let timer = LoopCell::new(Timer { seconds, key: TimerKey::default() });
+    let object = memory::create_untracked(py, TimerHandle { handle, timer })?;
     let ready = Ready { object: Owned::new(object.clone()), run: handle::run::<TimerHandle> };
-    let key = loop_.core.open(py).timers.insert(due, ready);
+    let key = loop_.insert_timer(py, deadline_ns(seconds), ready);
     if let Some(this) = This::<TimerHandle>::of_exact(object.as_borrowed()) {
         this.timer.open(py).key = key;
     }
@@ -74,13 +79,8 @@ pub(crate) fn call_at<'py>(loop_: This<'_, 'py, Runtime>, when: When, callback: 
 
 fn cancel<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
     let py = this.py();
-    let key = {
-        let mut timer = this.timer.open(py);
-        std::mem::take(&mut timer.scheduled).then_some(timer.key)
-    };
-    if this.handle.cancel(this.object())?
-        && let Some(key) = key
-    {
+    let key = std::mem::take(&mut this.timer.open(py).key);
+    if this.handle.cancel(this.object())? && key != TimerKey::default() {
         let loop_ = this.handle.get_loop(py);
         // The timers hold a reference to this very handle: it goes when the cell is closed again.
         let work = Runtime::receive(loop_.borrow(py)).and_then(|loop_| loop_.core.open(py).timers.cancel(key));
@@ -91,14 +91,13 @@ fn cancel<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
 
 fn when<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
     let py = this.py();
-    let timer = this.timer.open(py);
-    let (seconds, object) = (timer.when.seconds, timer.when.object.as_ref().map(|object| object.clone_ref(py)));
-    drop(timer);
+    let seconds = this.timer.open(py).seconds;
+    let object = this.handle.kept_when(py);
     Ok(object.map_or_else(|| PyFloat::new(py, seconds).into_any(), |object| object.into_bound(py)))
 }
 
 fn scheduled<'py>(this: This<'_, 'py, TimerHandle>) -> Reply<'py> {
-    let scheduled = this.timer.open(this.py()).scheduled;
+    let scheduled = this.timer.open(this.py()).key != TimerKey::default();
     reply::bool(this.py(), scheduled)
 }
 
@@ -110,7 +109,7 @@ impl AsHandle for TimerHandle {
         &self.handle
     }
     fn begin(&self, py: Python<'_>) {
-        self.timer.open(py).scheduled = false;
+        self.timer.open(py).key = TimerKey::default();
     }
 }
 
@@ -119,12 +118,9 @@ impl Fields for TimerHandle {
         &TIMER_HANDLE
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
-        self.handle.visit_fields(visit)?;
-        self.timer.peek().map_or(Ok(()), |timer| visit.option(&timer.when.object))
+        self.handle.visit_fields(visit)
     }
     fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
-        let mut taken = self.handle.take_fields(py);
-        taken.extend(self.timer.open(py).when.object.take());
-        taken
+        self.handle.take_fields(py)
     }
 }

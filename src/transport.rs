@@ -31,10 +31,11 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::handle;
-use crate::py::call::{Arguments, copy_context, in_context};
+use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Class, Fields, Stop, This, Visit};
 use crate::py::compat;
+use crate::py::context::{Snapshot, copy_context, in_context};
 use crate::py::descriptor::Descriptor;
 use crate::py::memory;
 use crate::py::method::Receiver as _;
@@ -182,8 +183,8 @@ pub(crate) fn create<'py, K: Kind>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>, 
     let function = parts.protocol.getattr(&made.connection_made)?;
     let callback = handle::Callback {
         function: function.as_borrowed(),
-        arguments: Arguments::One(Owned::new(object.clone())),
-        context: Some(context.borrow(py)),
+        arguments: Arguments::one(Owned::new(object.clone())),
+        context: Some(Snapshot::of(context)),
     };
     handle::call_soon(loop_, callback)?;
     loop_.enqueue(py, Ready { object: Owned::new(object.clone()), run: begin::<K> });

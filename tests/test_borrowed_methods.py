@@ -34,7 +34,8 @@ def test_no_method_of_a_newer_version_is_there() -> None:
 @pytest.mark.parametrize("name", [name for name in IN_PYTHON if name not in NEWER])
 def test_signature(name: str) -> None:
     def parameters(loop_class: Any) -> list[Any]:
-        found = inspect.signature(getattr(loop_class, name)).parameters.values()
+        # Bound methods do not show their first one, the loop itself.
+        _, *found = inspect.signature(getattr(loop_class, name)).parameters.values()
         return [(one.name, one.kind, one.default) for one in found]
 
     assert parameters(mioloop.Loop) == parameters(OWN)
@@ -46,7 +47,7 @@ def test_kind_and_documentation(name: str) -> None:
     assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(theirs)
     assert ours.__doc__
     assert ours.__doc__ != theirs.__doc__
-    assert ours.__qualname__ == f"Loop.{name}"
+    assert ours.__qualname__ in {name, f"Loop.{name}"}
     assert ours.__module__.startswith("mioloop.")
 
 

@@ -128,11 +128,9 @@ ENDLESS: dict[str, Case] = {
     "sock_sendall": lambda s: s.loop.sock_sendall(s.full(), b"x"),
     "sock_sendfile": lambda s: s.loop.sock_sendfile(s.full(), s.file()),
 }
-# Cancelled in their last await, asyncio's leave a listening server or a connected socket behind.
+# Cancelled in their last await, asyncio's leave a listening server behind. (Happy eyeballs, whose
+# race is asyncio's own on every loop, may leave the winner's socket to the garbage collector.)
 LEAKING: dict[str, Case] = {
-    "create_connection with happy eyeballs": lambda s: s.loop.create_connection(
-        Recorder, *s.listener().getsockname(), happy_eyeballs_delay=0.01
-    ),
     "create_server": lambda s: s.loop.create_server(Recorder, "127.0.0.1", 0),
     "create_unix_server": lambda s: s.loop.create_unix_server(Recorder, s.name()),
     "start_server": lambda s: asyncio.start_server(print, "127.0.0.1", 0),
@@ -203,7 +201,7 @@ async def cancel_everywhere_but_wait(case: Case, folder: Path) -> int:
 @pytest.mark.parametrize("name", LEAKING)
 def test_cancelled_where_others_leak(run: Run, loop_kind: str, name: str, tmp_path: Path) -> None:
     if loop_kind == "asyncio":
-        pytest.skip("asyncio leaves a server or a socket behind")
+        pytest.skip("asyncio leaves a server behind")
     run(cancel_everywhere(LEAKING[name], tmp_path, 10_000))
 
 

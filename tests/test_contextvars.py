@@ -6,7 +6,9 @@ Run on asyncio and on mioloop alike.
 import asyncio
 import contextvars
 import decimal
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -289,3 +291,141 @@ def test_decimal_precision_is_per_task(loop: Loop) -> None:
         return await asyncio.gather(one_third(3), one_third(5))
 
     assert loop.run_until_complete(main()) == ["0.333", "0.33333"]
+
+
+def test_the_context_that_a_handle_shows_is_the_one_it_runs_in(loop: Loop) -> None:
+    """Also where nobody asks before it has run, or two ask one after the other."""
+    contexts: list[contextvars.Context] = []
+    tokens: list[contextvars.Token[str]] = []
+
+    def callback() -> None:
+        tokens.append(var.set("set"))
+
+    asked_before = loop.call_soon(callback)
+    contexts.append(asked_before._context)
+    assert asked_before._context is contexts[0] and var not in contexts[0]
+    asked_after = loop.call_soon(callback)
+    timer = loop.call_later(0, callback)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    contexts += [asked_after._context, timer._context]
+    assert [context[var] for context in contexts] == ["set"] * 3
+    assert len({id(context) for context in contexts}) == 3
+    for context, token in zip(contexts, tokens, strict=True):
+        context.run(var.reset, token)  # ValueError in any other context.
+        assert var not in context
+
+
+def test_a_context_that_somebody_keeps_is_nobody_else_s(loop: Loop) -> None:
+    """By a token, a weak reference or a copy's owner: callbacks that follow get others."""
+    tokens: list[contextvars.Token[str]] = []
+    before: list[str] = []
+
+    def callback(value: str) -> None:
+        before.append(var.get())
+        tokens.append(var.set(value))
+
+    async def child(value: str) -> None:
+        callback(value)
+
+    for value in "abc":
+        loop.call_soon(callback, value)
+        loop.run_until_complete(child(value))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert before == ["default"] * 6
+    assert all(token.old_value is token.MISSING for token in tokens)
+    with pytest.raises(ValueError, match="different Context"):
+        contextvars.copy_context().run(var.reset, tokens[0])
+
+
+def test_variables_of_a_callback_die_with_it(loop: Loop) -> None:
+    class Value:
+        pass
+
+    values: list[weakref.ref[Value]] = []
+    anything: contextvars.ContextVar[Value] = contextvars.ContextVar("anything")
+
+    def callback() -> None:
+        value = Value()
+        values.append(weakref.ref(value))
+        anything.set(value)
+
+    async def child() -> None:
+        callback()
+
+    async def main() -> list[bool]:
+        running = asyncio.get_running_loop()
+        running.call_soon(callback)
+        running.call_later(0, callback)
+        await running.create_task(child())
+        await asyncio.sleep(0.001)
+        gc.collect()
+        return [value() is None for value in values]
+
+    assert loop.run_until_complete(main()) == [True] * 3
+
+
+def test_a_finished_task_keeps_what_its_context_had(loop: Loop) -> None:
+    async def child() -> None:
+        var.set("child")
+
+    async def failing() -> None:
+        var.set("failing")
+        raise ValueError
+
+    task, failed = loop.create_task(child()), loop.create_task(failing())
+    loop.run_until_complete(asyncio.wait([task, failed]))
+    assert isinstance(failed.exception(), ValueError)
+    if hasattr(task, "get_context"):
+        assert [task.get_context()[var], failed.get_context()[var]] == ["child", "failing"]
+        assert task.get_context() is task.get_context()
+
+
+def test_done_callbacks_show_their_contexts(loop: Loop) -> None:
+    async def main() -> None:
+        future = asyncio.get_running_loop().create_future()
+        for value in ("first", "second", "third"):
+            var.set(value)
+            future.add_done_callback(id)
+        contexts = [context for _, context in future._callbacks]
+        assert [context[var] for context in contexts] == ["first", "second", "third"]
+        again = [context for _, context in future._callbacks]
+        assert all(one is two for one, two in zip(contexts, again, strict=True))
+        future.cancel()
+
+    loop.run_until_complete(main())
+
+
+def test_a_failed_callback_shows_the_context_it_ran_in(loop: Loop) -> None:
+    seen: list[str] = []
+
+    def report(_: Loop, context: dict[str, Any]) -> None:
+        seen.append(context["handle"]._context[var])
+
+    def fail() -> None:
+        var.set("failed")
+        raise ValueError
+
+    loop.set_exception_handler(report)
+    loop.call_soon(fail)
+    loop.call_later(0, fail)
+    loop.run_until_complete(asyncio.sleep(0.001))
+    assert seen == ["failed"] * 2
+
+
+def test_a_context_in_a_cycle_with_its_handle_is_collected(loop: Loop) -> None:
+    class Value:
+        handle: asyncio.Handle
+
+    anything: contextvars.ContextVar[Value] = contextvars.ContextVar("anything")
+
+    def make() -> weakref.ref[Value]:
+        value = Value()
+        anything.set(value)
+        value.handle = loop.call_later(1000, id, None)
+        value.handle.cancel()
+        return weakref.ref(value)
+
+    values = [contextvars.copy_context().run(make) for _ in range(3)]
+    loop.run_until_complete(asyncio.sleep(0))
+    gc.collect()
+    assert [value() is None for value in values] == [True] * 3

@@ -266,3 +266,60 @@ def test_a_failed_handle_is_seen_by_the_collector(loop: Loop) -> None:
     loop.call_soon(int, "nor is this")
     loop.run_until_complete(asyncio.sleep(0))
     assert [gc.is_tracked(context["handle"]) for context in contexts] == [True, True]
+
+
+def test_timers_that_are_kept_are_seen_by_the_collector(loop: Loop) -> None:
+    kept: list[asyncio.TimerHandle] = []
+
+    def keep_every_other() -> None:
+        for number in range(6):
+            timer = loop.call_later(1000, id, number)
+            if number % 2:
+                kept.append(timer)
+
+    keep_every_other()
+    loop.call_soon(keep_every_other)
+    run_turns(loop)
+    gc.collect()
+    assert all(gc.is_tracked(timer) for timer in kept)
+    for timer in kept:
+        timer.cancel()
+    assert all(gc.is_tracked(timer) for timer in kept)
+
+
+def test_a_closed_loop_in_a_cycle_with_its_timers(loop_factory: NewLoop) -> None:
+    """Timers that nobody keeps, and one that is kept by what its callback refers to."""
+    canaries = [Canary() for _ in range(4)]
+    refs = [weakref.ref(canary) for canary in canaries]
+
+    def make() -> None:
+        loop = loop_factory()
+        for canary in canaries:
+            canary.loop = loop  # type: ignore[attr-defined]
+            timer = loop.call_later(1000, canary.method)
+        canaries[0].timer = timer  # type: ignore[attr-defined]
+        run_turns(loop)
+        loop.close()
+
+    make()
+    canaries.clear()
+    assert all(died(ref) for ref in refs)
+
+
+def test_cancelled_in_debug_mode_and_in_the_callback(loop: Loop) -> None:
+    """A handle that only a weak reference reaches while it runs can be cancelled, too late."""
+    seen: list[bool] = []
+
+    def cancel() -> None:
+        handle = watched[0]()
+        if handle is not None:
+            handle.cancel()
+            seen.append(handle.cancelled())
+
+    watched = [weakref.ref(loop.call_soon(cancel))]
+    run_turns(loop)
+    assert seen == [True]
+    loop.set_debug(True)
+    handle = loop.call_soon(cancel)
+    handle.cancel()
+    assert handle.cancelled() and "cancelled" in repr(handle) and "cancel()" in repr(handle)

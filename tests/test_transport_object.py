@@ -273,7 +273,6 @@ def test_a_number_used_again(run: Run) -> None:
     """A closed transport's number goes to the next connection, whose data is its own."""
 
     async def main() -> None:
-        await asyncio.sleep(0.001)  # What the loop opens for itself at its first wait.
         numbers = set()
         for method in ("close", "abort", "peer") * 5:
             transport, protocol, peer = await connect()

@@ -66,7 +66,8 @@ def test_scripts_reach_what_they_are_meant_to() -> None:
         "closed",
         "aborted",
         "raises RuntimeError",
-        "peer eof",
+        "peer eof, all",
+        "peer eof, part",
         "look (False, True, True)",
     ):
         assert mark in text, mark

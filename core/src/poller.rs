@@ -103,10 +103,10 @@ impl Poller {
         let list = List { registry: poll.registry().try_clone()? };
         let waker = Waker { inner: Arc::new(mio::Waker::new(poll.registry(), WAKER)?) };
         let poller = Poller {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            alarm: Self::alarm(poll.registry()).ok(),
             poll,
             events: mio::Events::with_capacity(EVENTS),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            alarm: None,
         };
         Ok((poller, list, waker))
     }
@@ -122,8 +122,8 @@ impl Poller {
             Wait::For(ns) => {
                 // Without a descriptor to spare for an alarm, mio's rounding
                 // makes the wait a little late, which no caller can die of.
-                let rings = self.alarm().and_then(|alarm| alarm.ring_in(ns));
-                rings.map_or(Some(Duration::from_nanos(ns)), |()| None)
+                let rings = self.alarm.as_ref().is_some_and(|alarm| alarm.ring_in(ns).is_ok());
+                (!rings).then_some(Duration::from_nanos(ns))
             }
         }
     }
@@ -138,19 +138,14 @@ impl Poller {
         }
     }
 
-    /// Most programs never sleep for less than two milliseconds; the alarm is
-    /// made for those that do.
+    /// Made with the poller, not when it is first needed: by then a descriptor
+    /// that somebody waits for may have been closed, and the alarm would get
+    /// its number, and be removed in its place.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn alarm(&mut self) -> io::Result<&Alarm> {
-        let alarm = match self.alarm.take() {
-            Some(alarm) => alarm,
-            None => {
-                let alarm = Alarm::new()?;
-                self.poll.registry().register(&mut SourceFd(&alarm.fd()), ALARM, mio::Interest::READABLE)?;
-                alarm
-            }
-        };
-        Ok(self.alarm.insert(alarm))
+    fn alarm(registry: &mio::Registry) -> io::Result<Alarm> {
+        let alarm = Alarm::new()?;
+        registry.register(&mut SourceFd(&alarm.fd()), ALARM, mio::Interest::READABLE)?;
+        Ok(alarm)
     }
 }
 

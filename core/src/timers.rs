@@ -142,6 +142,13 @@ impl<T> Timers<T> {
         value
     }
 
+    /// A value that still waits.
+    #[inline]
+    pub fn get(&self, key: TimerKey) -> Option<&T> {
+        let slot = self.slots.get(key.slot as usize)?;
+        if slot.serial == key.serial { slot.value.as_ref() } else { None }
+    }
+
     /// The earliest deadline of all values that wait.
     #[inline]
     pub fn next_deadline(&mut self) -> Option<u64> {

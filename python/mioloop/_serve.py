@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from asyncio.base_events import BaseEventLoop
@@ -20,14 +21,38 @@ from ._borrow import borrowed
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import BaseProtocol, Server
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextvars import Context
     from ssl import SSLContext
-    from typing import Any
+    from typing import Any, TypeVar
 
     from ._loop import Loop
 
+    _F = TypeVar("_F", bound=Callable[..., Awaitable[Server]])
 
+
+def _starting_last(create: _F) -> _F:
+    """Make a server first and start it then, so that one that is cancelled is closed.
+
+    asyncio's functions wait one turn after they have started the server; cancelled there, they
+    leave it listening with nobody to know of it.
+    """
+
+    @functools.wraps(create)
+    async def create_and_start(*args: Any, start_serving: bool = True, **kwargs: Any) -> Server:
+        server: Any = await create(*args, start_serving=False, **kwargs)
+        if start_serving:
+            try:
+                await server.start_serving()
+            except BaseException:
+                server.close()
+                raise
+        return server  # type: ignore[no-any-return]
+
+    return create_and_start  # type: ignore[return-value]
+
+
+@_starting_last
 @borrowed(BaseEventLoop)
 async def create_server(
     loop: Loop,
@@ -60,6 +85,7 @@ async def create_server(
     """
 
 
+@_starting_last
 @borrowed(_UnixSelectorEventLoop)
 async def create_unix_server(
     loop: Loop,

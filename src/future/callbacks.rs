@@ -90,13 +90,14 @@ impl<'py> AnyFuture<'_, 'py> {
             (Callback::Call { function, context }, Some(runtime)) if runtime.is_direct() => {
                 let callback = handle::Callback {
                     function: function.borrow(py),
-                    arguments: Arguments::One(Owned::of(self.object)),
-                    context: Some(context.borrow(py)),
+                    arguments: Arguments::one(Owned::of(self.object)),
+                    context: Some(context),
                 };
                 runtime.check_call()?;
                 handle::call_soon(runtime, callback).map(|_| ())
             }
             (Callback::Call { function, context }, _) => {
+                let context = context.into_context(py)?;
                 call_soon(loop_, function.bind(py), Some(self.object), context.bind(py))
             }
         }

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::iterator::iterate;
-use super::{AnyFuture, Callback, Future, FutureLike, Outcome, Status};
+use super::{AnyFuture, Callback, Future, FutureLike, FutureState, Outcome, Status};
 use crate::py::awaiting::Next;
-use crate::py::call::copy_context;
 use crate::py::class::{self, Ancestry, Recipe, This};
 use crate::py::compat;
+use crate::py::context::Snapshot;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply, Slots};
 use crate::py::names::names;
@@ -112,11 +112,8 @@ pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<
         let initialized = state.loop_.is_some();
         let again = std::mem::replace(&mut state.blocking, true);
         drop(state);
-        if !initialized {
-            return Err(Error::Uninitialized("Future").into());
-        }
-        if again {
-            return Err(Error::Runtime("await wasn't used with future".to_owned()).into());
+        if !initialized || again {
+            return Err(misused(initialized));
         }
         return Ok(Next::Wait(this.object().to_owned()));
     }
@@ -126,6 +123,19 @@ pub(crate) fn next<'py, T: FutureLike>(this: This<'_, 'py, T>) -> PyResult<Next<
         return Ok(Next::Value(value.into_bound(this.py())));
     }
     drop(state);
+    ended_badly(future)
+}
+
+#[cold]
+fn misused(initialized: bool) -> PyErr {
+    match initialized {
+        true => Error::Runtime("await wasn't used with future".to_owned()).into(),
+        false => Error::Uninitialized("Future").into(),
+    }
+}
+
+#[cold]
+fn ended_badly<'py>(future: AnyFuture<'_, 'py>) -> PyResult<Next<'py>> {
     future.result().map(Next::Value)
 }
 
@@ -170,7 +180,7 @@ fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
 }
 
 fn set_result<'py>(this: This<'_, 'py, Future>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
-    alive(this)?.set_result(value)?;
+    AnyFuture::from(this).set_result(value)?;
     reply::none(this.py())
 }
 
@@ -202,8 +212,8 @@ fn add_done_callback<'py, T: FutureLike>(this: This<'_, 'py, T>, args: Args<'_, 
         return Err(PyTypeError::new_err(text));
     };
     let context = match args.only_keyword("add_done_callback", &names(py).context, &[])? {
-        Some(context) => Owned::of(context),
-        None => copy_context(py)?,
+        Some(context) => Snapshot::given(context),
+        None => Snapshot::take(py)?,
     };
     alive(this)?.add_callback(Callback::Call { function: Owned::of(function), context })?;
     reply::none(py)
@@ -232,6 +242,26 @@ impl<'py> AnyFuture<'_, 'py> {
         Some(callback.function(self.py()))
     }
 
+    /// Makes the contexts of all callbacks, to be seen. That may run Python code, which may change the callbacks: whichever
+    /// of those that share a snapshot gets the context does not matter, as nobody has seen one before.
+    fn make_contexts(self) -> PyResult<()> {
+        let py = self.py();
+        loop {
+            let snapshot = self.state().open(py).without_context().map(|snapshot| snapshot.clone_ref(py));
+            let Some(snapshot) = snapshot else { return Ok(()) };
+            let made = Snapshot::of(snapshot.clone_ref(py).into_context(py)?);
+            let mut state = self.state().open(py);
+            let left = match state.without_context() {
+                Some(waiting) if waiting.object().as_ptr() == snapshot.object().as_ptr() => {
+                    std::mem::replace(waiting, made)
+                }
+                _ => made,
+            };
+            drop(state);
+            drop(left);
+        }
+    }
+
     fn remove_callback(self, index: usize, expected: &Owned) -> bool {
         let mut state = self.state().open(self.py());
         let found = state.callbacks().nth(index);
@@ -246,6 +276,17 @@ impl<'py> AnyFuture<'_, 'py> {
         drop(state);
         drop(removed);
         true
+    }
+}
+
+impl FutureState {
+    /// A callback whose context is still to be made.
+    fn without_context(&mut self) -> Option<&mut Snapshot> {
+        let rest = self.more.iter_mut().flat_map(|more| &mut more.rest);
+        self.first.iter_mut().chain(rest).find_map(|callback| match callback {
+            Callback::Call { context, .. } if context.context().is_none() => Some(context),
+            _ => None,
+        })
     }
 }
 
@@ -269,11 +310,12 @@ impl Callback {
 fn callbacks<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     let py = this.py();
     let future = alive(this)?;
+    future.make_contexts()?;
     let pairs: Vec<(Owned, Option<Owned>)> = {
         let state = future.state().open(py);
         let pair = |callback: &Callback| match callback {
             Callback::Wake(work) => (work.object.clone_ref(py), None),
-            Callback::Call { function, context } => (function.clone_ref(py), Some(context.clone_ref(py))),
+            Callback::Call { function, context } => (function.clone_ref(py), Some(context.object().clone_ref(py))),
         };
         state.callbacks().map(pair).collect()
     };

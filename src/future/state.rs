@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 use crate::py::class::{Stop, This, Visit};
+use crate::py::context::Snapshot;
 use crate::py::names;
 use crate::py::object::Owned;
 use crate::runtime::Runtime;
@@ -51,8 +52,35 @@ pub(crate) enum Callback {
     Wake(Ready),
     Call {
         function: Owned,
-        context: Owned,
+        context: Snapshot,
     },
+}
+
+impl Callback {
+    #[inline(always)]
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        match self {
+            Callback::Wake(work) => visit.object(&work.object),
+            Callback::Call { function, context } => {
+                visit.object(function).and_then(|()| visit.object(context.object()))
+            }
+        }
+    }
+}
+
+impl More {
+    #[cold]
+    fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+        self.rest.iter().try_for_each(|callback| callback.visit(visit))?;
+        let fields = [
+            &self.exception,
+            &self.exception_traceback,
+            &self.cancel_message,
+            &self.cancelled_error,
+            &self.source_traceback,
+        ];
+        fields.into_iter().try_for_each(|field| visit.option(field))
+    }
 }
 
 impl FutureState {
@@ -104,22 +132,12 @@ impl FutureState {
         self.first.iter().chain(self.more.iter().flat_map(|more| &more.rest))
     }
 
+    #[inline(always)]
     pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         visit.option(&self.loop_)?;
         visit.option(&self.result)?;
-        self.callbacks().try_for_each(|callback| match callback {
-            Callback::Wake(work) => visit.object(&work.object),
-            Callback::Call { function, context } => visit.object(function).and_then(|()| visit.object(context)),
-        })?;
-        let Some(more) = &self.more else { return Ok(()) };
-        let fields = [
-            &more.exception,
-            &more.exception_traceback,
-            &more.cancel_message,
-            &more.cancelled_error,
-            &more.source_traceback,
-        ];
-        fields.into_iter().try_for_each(|field| visit.option(field))
+        self.first.as_ref().map_or(Ok(()), |callback| callback.visit(visit))?;
+        self.more.as_ref().map_or(Ok(()), |more| more.visit(visit))
     }
 
     pub(crate) fn take_references(&mut self) -> Vec<Owned> {
@@ -136,7 +154,7 @@ impl FutureState {
         for callback in callbacks {
             match callback {
                 Callback::Wake(work) => taken.push(work.object),
-                Callback::Call { function, context } => taken.extend([function, context]),
+                Callback::Call { function, context } => taken.extend([function, context.into_object()]),
             }
         }
         taken

@@ -1,66 +1,66 @@
 #![allow(unsafe_code)]
-//! Calls into Python from hot paths: vectorcall with arguments kept inline, contexts, coroutine steps.
+//! Calls into Python from hot paths: vectorcall with arguments kept inline, coroutine steps.
 //!
 //! Used by handles and tasks; colder callers use PyO3's own `call1` and friends. Nothing here holds a cell open.
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::method::Args;
 use super::names::names;
 use super::object::Owned;
 
-/// The arguments of a callback. Most have none or one; a tuple is never made for a few.
-pub(crate) enum Arguments {
-    None,
-    One(Owned),
-    Two([Owned; 2]),
-    Many(Box<[Owned]>),
-}
+/// The arguments of a callback, in two words: most have none or one. The first without the second is one argument, both
+/// are two; the second alone is a tuple of them all.
+pub(crate) struct Arguments(Option<Owned>, Option<Owned>);
 
 impl Arguments {
+    pub(crate) const NONE: Self = Arguments(None, None);
+
+    pub(crate) fn one(value: Owned) -> Self {
+        Arguments(Some(value), None)
+    }
+
     /// The positional arguments of a call from `start` on.
     #[inline(always)]
-    pub(crate) fn tail_of(args: Args<'_, '_>, start: usize) -> Self {
-        if args.len() <= start { Arguments::None } else { Arguments::some_tail_of(args, start) }
+    pub(crate) fn tail_of(args: Args<'_, '_>, start: usize) -> PyResult<Self> {
+        if args.len() <= start { Ok(Arguments::NONE) } else { Arguments::some_tail_of(args, start) }
     }
 
-    fn some_tail_of(args: Args<'_, '_>, start: usize) -> Self {
+    fn some_tail_of(args: Args<'_, '_>, start: usize) -> PyResult<Self> {
         let at = |index| args.get(start + index).map(Owned::of);
-        match (at(0), at(1)) {
-            (Some(a), None) => Arguments::One(a),
-            (Some(a), Some(b)) if args.len() == start + 2 => Arguments::Two([a, b]),
-            _ => Arguments::Many(args.tail(start).map(Owned::of).collect()),
+        if args.len() <= start + 2 {
+            return Ok(Arguments(at(0), at(1)));
         }
+        let tuple = PyTuple::new(args.py(), args.tail(start))?;
+        Ok(Arguments(None, Some(Owned::new(tuple.into_any()))))
     }
 
+    /// The objects that are kept: for the collector.
     #[inline(always)]
-    pub(crate) fn as_slice(&self) -> &[Owned] {
-        match self {
-            Arguments::None => &[],
-            Arguments::One(value) => std::slice::from_ref(value),
-            Arguments::Two(values) => values,
-            Arguments::Many(values) => values,
-        }
+    pub(crate) fn objects(&self) -> [&Option<Owned>; 2] {
+        [&self.0, &self.1]
     }
 
-    pub(crate) fn into_vec(self) -> Vec<Owned> {
-        match self {
-            Arguments::None => Vec::new(),
-            Arguments::One(value) => vec![value],
-            Arguments::Two(values) => values.into(),
-            Arguments::Many(values) => values.into(),
-        }
+    pub(crate) fn into_objects(self) -> impl Iterator<Item = Owned> {
+        self.0.into_iter().chain(self.1)
+    }
+
+    pub(crate) fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let tuple = match (&self.0, &self.1) {
+            (None, Some(tuple)) => return Ok(tuple.bind(py).clone()),
+            (None, None) => PyTuple::empty(py),
+            (Some(a), None) => PyTuple::new(py, [a.bind(py)])?,
+            (Some(a), Some(b)) => PyTuple::new(py, [a.bind(py), b.bind(py)])?,
+        };
+        Ok(tuple.into_any())
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Arguments::None => Arguments::None,
-            Arguments::One(a) => Arguments::One(a.clone_ref(py)),
-            Arguments::Two([a, b]) => Arguments::Two([a.clone_ref(py), b.clone_ref(py)]),
-            Arguments::Many(values) => Arguments::Many(values.iter().map(|value| value.clone_ref(py)).collect()),
-        }
+        let copy = |value: &Option<Owned>| value.as_ref().map(|value| value.clone_ref(py));
+        Arguments(copy(&self.0), copy(&self.1))
     }
 
     /// `callable(*self)`. The caller owns `self`, so no callback can take an argument away during the call.
@@ -68,15 +68,15 @@ impl Arguments {
     pub(crate) fn call<'py>(&self, callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         // One free word in front, as PY_VECTORCALL_ARGUMENTS_OFFSET promises: a bound method writes itself there.
         let free = std::ptr::null_mut();
-        // SAFETY: every array has the free word, and then the objects that `self` owns.
+        // SAFETY: every array has the free word, and then the objects that `self` owns. The second alone is a tuple.
         unsafe {
-            match self {
-                Arguments::None => vectorcall(callable, &mut [free]),
-                Arguments::One(a) => vectorcall(callable, &mut [free, a.as_ptr()]),
-                Arguments::Two([a, b]) => vectorcall(callable, &mut [free, a.as_ptr(), b.as_ptr()]),
-                Arguments::Many(values) => {
-                    let mut stack: Vec<_> = std::iter::once(free).chain(values.iter().map(Owned::as_ptr)).collect();
-                    vectorcall(callable, &mut stack)
+            match (&self.0, &self.1) {
+                (None, None) => vectorcall(callable, &mut [free]),
+                (Some(a), None) => vectorcall(callable, &mut [free, a.as_ptr()]),
+                (Some(a), Some(b)) => vectorcall(callable, &mut [free, a.as_ptr(), b.as_ptr()]),
+                (None, Some(tuple)) => {
+                    let result = ffi::PyObject_Call(callable.as_ptr(), tuple.as_ptr(), std::ptr::null_mut());
+                    Bound::from_owned_ptr_or_err(callable.py(), result)
                 }
             }
         }
@@ -99,25 +99,6 @@ unsafe fn vectorcall<'py>(
     }
 }
 
-/// `contextvars.copy_context()`.
-#[inline(always)]
-pub(crate) fn copy_context(py: Python<'_>) -> PyResult<Owned> {
-    // SAFETY: attached; returns a new reference or null with an exception.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Owned::new) }
-}
-
-/// `context.copy()`.
-pub(crate) fn fork_context(context: &Bound<'_, PyAny>) -> PyResult<Owned> {
-    // SAFETY: attached; checks the type itself, and returns a new reference or null with an exception.
-    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())).map(Owned::new) }
-}
-
-/// `isinstance(object, contextvars.Context)`.
-pub(crate) fn is_context(object: Borrowed<'_, '_, PyAny>) -> bool {
-    // SAFETY: reads the type of a live object.
-    unsafe { ffi::PyContext_CheckExact(object.as_ptr()) != 0 }
-}
-
 /// Is it a coroutine object of an `async def`?
 pub(crate) fn is_native_coroutine(object: Borrowed<'_, '_, PyAny>) -> bool {
     // SAFETY: reads the type of a live object.
@@ -127,24 +108,6 @@ pub(crate) fn is_native_coroutine(object: Borrowed<'_, '_, PyAny>) -> bool {
 pub(crate) fn is_generator(object: Borrowed<'_, '_, PyAny>) -> bool {
     // SAFETY: as above.
     unsafe { ffi::PyGen_CheckExact(object.as_ptr()) != 0 }
-}
-
-/// Runs `body` inside a `contextvars.Context`.
-#[inline(always)]
-pub(crate) fn in_context<'py, R>(context: &Bound<'py, PyAny>, body: impl FnOnce() -> R) -> PyResult<R> {
-    let py = context.py();
-    // SAFETY: PyContext_Enter checks the type itself. Exit pairs with it; it fails only if `body` left another context
-    // entered, and then the exception it sets is the truth to report.
-    unsafe {
-        if ffi::PyContext_Enter(context.as_ptr()) != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        let result = body();
-        if ffi::PyContext_Exit(context.as_ptr()) != 0 {
-            return Err(PyErr::fetch(py));
-        }
-        Ok(result)
-    }
 }
 
 /// What a coroutine did in one step.

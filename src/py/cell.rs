@@ -35,6 +35,11 @@ impl<T> LoopCell<T> {
         LoopCell { latch: Latch::new(false), value: UnsafeCell::new(value) }
     }
 
+    /// Needs no latch: nobody else has the cell.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Opens the cell for reading and writing.
     #[inline]
     pub(crate) fn open<'a>(&'a self, _py: Python<'_>) -> Open<'a, T> {

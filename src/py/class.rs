@@ -35,6 +35,8 @@ pub(crate) struct Class {
     dict_offset: AtomicIsize,
     /// Byte offset of an instance dict of ours; 0 if the class has none, or its base's.
     own_dict: AtomicUsize,
+    /// The finalizer has run for an instance, whoever called it.
+    pub(super) has_finalized: AtomicBool,
     pub(super) spares: Spares,
 }
 
@@ -48,6 +50,7 @@ impl Class {
             heap_base: AtomicBool::new(false),
             dict_offset: AtomicIsize::new(0),
             own_dict: AtomicUsize::new(0),
+            has_finalized: AtomicBool::new(false),
             spares: Spares::new(),
         }
     }
@@ -496,6 +499,7 @@ unsafe extern "C" fn finalize<T: Fields>(object: *mut ffi::PyObject) {
     // SAFETY: `tp_finalize` gets a live instance, attached; an exception in flight is kept aside as its contract asks.
     unsafe {
         let py = Python::assume_attached();
+        T::class().has_finalized.store(true, Relaxed);
         let in_flight = PyErr::take(py);
         T::finalize(This::of_unchecked(Borrowed::from_ptr(py, object)));
         if let Some(in_flight) = in_flight {

@@ -1,3 +1,4 @@
+#![allow(unsafe_code)]
 //! Every difference between interpreter versions that native code has to know: `cfg(Py_3_x)` stands here only.
 //!
 //! Small facts, as constants and functions; where a patch release changed behaviour, a test of the running interpreter.
@@ -5,6 +6,7 @@
 use std::ffi::CStr;
 
 use pyo3::exceptions::{PyDeprecationWarning, PyRuntimeError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -19,6 +21,12 @@ pub(crate) const HAS_THREAD_SAFE_HANDLE: bool = cfg!(Py_3_14);
 
 /// The C tasks keep themselves in a list of their own, and know who awaits them: 3.14.
 pub(crate) const HAS_TASK_LIST: bool = cfg!(Py_3_14);
+
+/// Futures know who awaits them: 3.14.
+pub(crate) const HAS_AWAITED_BY: bool = cfg!(Py_3_14);
+
+/// Bytes of the thread state, which has the task that runs from 3.14 on: 936 in 3.14.8, 1,096 in 3.15.0.
+pub(crate) const THREAD_STATE_BYTES: usize = if cfg!(Py_3_15) { 1096 } else { 936 };
 
 /// A cancelled future's `CancelledError` remembers its cause as `__context__` of a new exception; later versions hand
 /// the first exception itself out: 3.11.
@@ -73,6 +81,38 @@ pub(crate) fn datagram_bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>>
         bases.push(datagrams);
     }
     Ok(bases)
+}
+
+/// `dict[key] = value`, by the shortest way there is; -1 and an exception if it fails.
+///
+/// # Safety
+/// Attached; `dict` is exactly a dict, the other two are live objects.
+#[inline(always)]
+pub(super) unsafe fn set_dict_item(
+    dict: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+) -> std::ffi::c_int {
+    // What CPython's own tasks use. Declared in its headers; exported for `_asyncio`.
+    #[cfg(not(Py_3_14))]
+    unsafe extern "C" {
+        fn _PyDict_SetItem_KnownHash(
+            dict: *mut ffi::PyObject,
+            key: *mut ffi::PyObject,
+            value: *mut ffi::PyObject,
+            hash: ffi::Py_hash_t,
+        ) -> std::ffi::c_int;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(not(Py_3_14))]
+        {
+            let hash = ffi::PyObject_Hash(key);
+            if hash == -1 { -1 } else { _PyDict_SetItem_KnownHash(dict, key, value, hash) }
+        }
+        #[cfg(Py_3_14)]
+        ffi::PyDict_SetItem(dict, key, value)
+    }
 }
 
 /// The exception to store for `set_exception(StopIteration())`, or the error to raise.

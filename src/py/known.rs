@@ -35,16 +35,21 @@ impl<T: PyClass<Frozen = True> + Sync> Known<T> {
         self.pointer.store(known.bind(py).as_type_ptr(), Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive<'a, 'py>(&self, object: Borrowed<'a, 'py, PyAny>) -> Option<This<'a, 'py, T>> {
         // SAFETY: reads the type of a live object; an instance of a subclass of `T` is an instance of `T`.
         let instance = unsafe {
             if ffi::Py_TYPE(object.as_ptr()) == self.pointer.load(Relaxed) {
                 object.cast_unchecked::<T>()
             } else {
-                object.cast::<T>().ok()?
+                return Self::receive_other(object);
             }
         };
         Some(This::new(object, instance.get()))
+    }
+
+    #[cold]
+    fn receive_other<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<This<'a, 'py, T>> {
+        Some(This::new(object, object.cast::<T>().ok()?.get()))
     }
 }

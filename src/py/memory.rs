@@ -129,21 +129,13 @@ pub(crate) fn create_untracked<T: Fields>(py: Python<'_>, fields: T) -> PyResult
 /// Null, with an exception set, if there is no memory.
 #[inline(never)]
 fn allocate(class: &Class) -> *mut ffi::PyObject {
-    let type_object = class.type_ptr();
-    // SAFETY: the generic allocator zeroes the memory and tracks the object, which nobody has seen yet. The other one
-    // does neither, and zeroes what lies before the object; a Python class with slots has nothing but those.
+    // SAFETY: the allocator zeroes what lies before the object and tracks nothing; the base's fields are zeroed here, as
+    // the base's own allocator would have done, and ours are the caller's to write.
     unsafe {
-        if class.plain_base.load(Relaxed) {
-            let object = ffi::PyObject_GC_New::<ffi::PyObject>(type_object);
-            if !object.is_null() {
-                let base_fields = class.offset.load(Relaxed) - size_of::<ffi::PyObject>();
-                object.add(1).cast::<u8>().write_bytes(0, base_fields);
-            }
-            return object;
-        }
-        let object = ffi::PyType_GenericAlloc(type_object, 0);
+        let object = ffi::PyObject_GC_New::<ffi::PyObject>(class.type_ptr());
         if !object.is_null() {
-            ffi::PyObject_GC_UnTrack(object.cast());
+            let base_fields = class.offset.load(Relaxed) - size_of::<ffi::PyObject>();
+            object.add(1).cast::<u8>().write_bytes(0, base_fields);
         }
         object
     }
@@ -227,7 +219,7 @@ pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
         let plain_base = class.plain_base.load(Relaxed);
         if exact
             && (*fields_ptr::<T>(object)).is_reusable()
-            && !(T::FINALIZES && ffi::PyObject_GC_IsFinalized(object) != 0)
+            && !(T::FINALIZES && class.has_finalized.load(Relaxed) && ffi::PyObject_GC_IsFinalized(object) != 0)
         {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
             if !class.is_base_untouched(object)

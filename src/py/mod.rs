@@ -9,6 +9,7 @@ pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod class;
 pub(crate) mod compat;
+pub(crate) mod context;
 pub(crate) mod descriptor;
 pub(crate) mod errors;
 pub(crate) mod introspection;

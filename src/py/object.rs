@@ -50,6 +50,13 @@ impl Owned {
         pointer
     }
 
+    /// # Safety
+    /// The caller owns a reference to the object and gives it up; the thread is attached.
+    pub(super) unsafe fn from_raw(object: *mut ffi::PyObject) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Owned::new(Bound::from_owned_ptr(Python::assume_attached(), object)) }
+    }
+
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
         self.0.as_ptr()
     }

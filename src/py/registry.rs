@@ -37,7 +37,8 @@ enum Store {
 
 enum Current {
     Dict(Py<PyAny>),
-    Swap(Py<PyAny>),
+    /// `_swap_current_task`, and the byte offset in the thread state of the running loop, behind which it puts the task.
+    Swap(Py<PyAny>, Option<usize>),
 }
 
 static REGISTRY: PyOnceLock<Registry> = PyOnceLock::new();
@@ -64,7 +65,11 @@ impl Registry {
         };
         let current = match module.getattr("_current_tasks") {
             Ok(dict) if !compat::HAS_TASK_LIST => Current::Dict(dict.unbind()),
-            _ => Current::Swap(get("_swap_current_task")?),
+            _ => {
+                let swap = get("_swap_current_task")?;
+                let offset = find_running_loop(&module, swap.bind(py))?;
+                Current::Swap(swap, offset)
+            }
         };
         let eager = match get("_register_eager_task") {
             Ok(register) => Some((register, get("_unregister_eager_task")?)),
@@ -77,6 +82,38 @@ impl Registry {
         let (enter, leave) = (get("_enter_task")?, get("_leave_task")?);
         Ok(Registry { tasks, current, eager, enter, leave, awaited_by })
     }
+}
+
+/// # Safety
+/// Attached; `offset` is of a whole word in the thread state.
+#[inline(always)]
+unsafe fn thread_word(offset: usize) -> *mut *mut ffi::PyObject {
+    // SAFETY: the caller's promise.
+    unsafe { ffi::PyThreadState_Get().cast::<u8>().add(offset).cast() }
+}
+
+/// Where the thread state keeps the running loop, if the next word is the task that runs: asyncio is told of a loop and
+/// of two tasks, one after the other, to see where they appear.
+fn find_running_loop(module: &Bound<'_, PyModule>, swap: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    const WORD: usize = size_of::<usize>();
+    let object = module.py().get_type::<PyAny>();
+    let (loop_, one, two) = (object.call0()?, object.call0()?, object.call0()?);
+    let running = module.call_method0("_get_running_loop")?;
+    module.call_method1("_set_running_loop", (&loop_,))?;
+    let look = || -> PyResult<Option<usize>> {
+        // SAFETY: `compat` knows how large the thread state is at least.
+        let holds = |offset: usize, object: &Bound<'_, PyAny>| unsafe { thread_word(offset).read() == object.as_ptr() };
+        let outer = swap.call1((&loop_, &one))?;
+        let mut offsets = (0..compat::THREAD_STATE_BYTES - WORD).step_by(WORD);
+        let found = offsets.find(|offset| holds(*offset, &loop_) && holds(*offset + WORD, &one));
+        swap.call1((&loop_, &two))?;
+        let found = found.filter(|offset| holds(*offset + WORD, &two));
+        swap.call1((&loop_, outer))?;
+        Ok(found)
+    };
+    let found = look();
+    module.call_method1("_set_running_loop", (running,))?;
+    found
 }
 
 /// Makes `asyncio.all_tasks()` know the task; what is returned undoes it.
@@ -117,12 +154,27 @@ pub(crate) fn unregister(task: Borrowed<'_, '_, PyAny>, registration: Option<Own
 pub(crate) fn set_current(loop_: &Bound<'_, PyAny>, task: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     let py = loop_.py();
     match &registry(py).current {
-        Current::Swap(swap) => swap.bind(py).call1((loop_, task)).map(|_| ()),
+        Current::Swap(swap, offset) => {
+            // SAFETY: attached, so there is a thread state, whose words at this place `find_running_loop` has checked.
+            let place = offset.map(|offset| unsafe { thread_word(offset) });
+            // SAFETY: as above.
+            match place.filter(|place| unsafe { place.read() } == loop_.as_ptr()) {
+                Some(place) => {
+                    let task = task.map_or(std::ptr::null_mut(), |task| task.clone().into_ptr());
+                    // SAFETY: the word is a reference or null, exchanged as `_swap_current_task` does. The old one goes
+                    // last: its end may run Python code.
+                    unsafe { ffi::Py_XDECREF(place.add(1).replace(task)) };
+                    Ok(())
+                }
+                // Not the running loop: asyncio says so.
+                None => swap.bind(py).call1((loop_, task)).map(|_| ()),
+            }
+        }
         Current::Dict(dict) => {
             // SAFETY: attached; `dict` is the dict in which asyncio looks the loop up.
             let failed = unsafe {
                 match task {
-                    Some(task) => ffi::PyDict_SetItem(dict.as_ptr(), loop_.as_ptr(), task.as_ptr()) != 0,
+                    Some(task) => compat::set_dict_item(dict.as_ptr(), loop_.as_ptr(), task.as_ptr()) != 0,
                     None => {
                         let failed = ffi::PyDict_DelItem(dict.as_ptr(), loop_.as_ptr()) != 0;
                         if failed && ffi::PyErr_ExceptionMatches(ffi::PyExc_KeyError) != 0 {
@@ -145,7 +197,7 @@ pub(crate) fn swap_current<'py>(
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = loop_.py();
     let previous = match &registry(py).current {
-        Current::Swap(swap) => swap.bind(py).call1((loop_, task))?,
+        Current::Swap(swap, _) => swap.bind(py).call1((loop_, task))?,
         Current::Dict(dict) => {
             let previous = dict.bind(py).call_method1("get", (loop_,))?;
             set_current(loop_, task)?;
@@ -187,7 +239,7 @@ pub(crate) fn start_waiting(
     task: Borrowed<'_, '_, PyAny>,
     both_ours: bool,
 ) -> PyResult<()> {
-    if both_ours && introspection::add_only_awaiter(future, task) {
+    if !compat::HAS_AWAITED_BY || both_ours && introspection::add_only_awaiter(future, task) {
         return Ok(());
     }
     match &registry(task.py()).awaited_by {
@@ -202,7 +254,7 @@ pub(crate) fn stop_waiting(
     task: Borrowed<'_, '_, PyAny>,
     both_ours: bool,
 ) -> PyResult<()> {
-    if both_ours && introspection::remove_only_awaiter(future, task) {
+    if !compat::HAS_AWAITED_BY || both_ours && introspection::remove_only_awaiter(future, task) {
         return Ok(());
     }
     match &registry(task.py()).awaited_by {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use mioloop_core::clock::{Clock, MonotonicClock, deadline_ns, seconds};
 use mioloop_core::inbox::Inbox;
 use mioloop_core::poller::{Poller, RawReadiness, Registry, Waker};
-use mioloop_core::timers::Timers;
+use mioloop_core::timers::{TimerKey, Timers};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -55,6 +55,8 @@ pub(crate) struct Runtime {
 pub(crate) struct Core {
     pub(crate) ready: VecDeque<Ready>,
     pub(crate) timers: Timers<Ready>,
+    /// The timer that was set last.
+    last_timer: TimerKey,
     pub(crate) io: Option<Io>,
     /// Counts the turns from 1.
     turn: u64,
@@ -133,6 +135,7 @@ impl Runtime {
             core: LoopCell::new(Core {
                 ready: VecDeque::new(),
                 timers: Timers::new(),
+                last_timer: TimerKey::default(),
                 io: Some(io),
                 turn: 0,
                 turn_end: Vec::new(),
@@ -226,7 +229,7 @@ impl Runtime {
     }
 
     /// `call_soon` for work: refuses a closed loop.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule(&self, py: Python<'_>, ready: Ready) -> Result<(), Error> {
         self.check_call()?;
         self.enqueue(py, ready);
@@ -264,7 +267,24 @@ impl Runtime {
         self.enqueue(py, ready);
     }
 
+    /// Sets a timer, and shows it to the collector. The one set before is the loop's alone by now, if its maker has let it
+    /// go: then the loop shows what it refers to as its own.
+    #[inline(always)]
+    pub(crate) fn insert_timer(&self, py: Python<'_>, due_ns: u64, ready: Ready) -> TimerKey {
+        memory::track_new(ready.object.borrow(py));
+        let mut core = self.core.open(py);
+        if let Some(before) = core.timers.get(core.last_timer)
+            && !memory::is_shared(&before.object)
+        {
+            memory::untrack(before.object.borrow(py));
+        }
+        let key = core.timers.insert(due_ns, ready);
+        core.last_timer = key;
+        key
+    }
+
     /// Queues work from another thread, and wakes the loop if it sleeps.
+    #[inline(never)]
     pub(crate) fn enqueue_threadsafe(&self, ready: Ready) {
         if self.shared.inbox.push(ready) {
             let waker = self.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -330,7 +350,7 @@ impl Runtime {
         self.shared.inbox.for_each(&mut visit_queued);
         if let Some(core) = self.core.peek() {
             core.ready.iter().chain(&core.turn_end).for_each(&mut visit_queued);
-            core.timers.iter().for_each(|ready| visit(&ready.object));
+            core.timers.iter().for_each(&mut visit_queued);
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
             core.bell.iter().for_each(|(_, ready)| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);

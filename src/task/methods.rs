@@ -12,6 +12,7 @@ use crate::future::iterator::iterate;
 use crate::future::methods::{cancel_argument, deletable, methods as future_methods, next, repr};
 use crate::py::class::{self, Ancestry, Recipe, This};
 use crate::py::compat;
+use crate::py::context::context_in;
 use crate::py::errors::Error;
 use crate::py::introspection;
 use crate::py::method::{Args, Method, Reply, Slots, same_name, unexpected_keyword};
@@ -135,7 +136,7 @@ fn coroutine<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
 
 fn context<'py>(this: This<'_, 'py, Task>) -> Reply<'py> {
     let py = this.py();
-    let context = this.state.open(py).context.as_ref().map(|context| context.clone_ref(py));
+    let context = context_in(py, &this.state, |state| &mut state.context)?;
     reply::option(py, context)
 }
 

@@ -9,8 +9,9 @@ use pyo3::types::PyDict;
 
 use super::Task;
 use crate::future::{AnyFuture, Awaited, Callback, Future};
-use crate::py::call::{Step, in_context, is_generator, send_none, throw};
+use crate::py::call::{Step, is_generator, send_none, throw};
 use crate::py::class::This;
+use crate::py::context::{Snapshot, in_context};
 use crate::py::errors::{self, Error};
 use crate::py::method::{Receiver, Reply};
 use crate::py::names::names;
@@ -133,11 +134,19 @@ fn step<'py>(
     }
     let (coroutine, context, must_cancel) = {
         let mut state = this.state.open(py);
-        let copy = |field: &Option<Owned>| field.as_ref().map(|object| object.clone_ref(py));
-        (copy(&state.coroutine), copy(&state.context), std::mem::take(&mut state.must_cancel))
+        let context = state.context.as_mut().and_then(|snapshot| {
+            snapshot.make_from_spare(py);
+            snapshot.context().map(|context| context.clone_ref(py))
+        });
+        let coroutine = state.coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py));
+        (coroutine, context, std::mem::take(&mut state.must_cancel))
     };
-    let (Some(coroutine), Some(context)) = (coroutine, context) else {
+    let Some(coroutine) = coroutine else {
         return Err(Error::Runtime("uninitialized Task object".to_owned()).into());
+    };
+    let context = match context {
+        Some(context) => context,
+        None => Owned::new(this.context()?),
     };
     let thrown = match thrown {
         thrown if !must_cancel => thrown,
@@ -152,9 +161,23 @@ fn step<'py>(
     let outcome = if enter_context { in_context(context.bind(py), advance)? } else { advance() };
     match outcome {
         Step::Yielded(awaited) => interpret(this, home, awaited, context),
-        Step::Returned(value) => returned(this, &value),
-        Step::Raised(error) => raised(this, error),
+        Step::Returned(value) => {
+            leave_context(this, context);
+            returned(this, &value)
+        }
+        Step::Raised(error) => {
+            leave_context(this, context);
+            raised(this, error)
+        }
     }
+}
+
+/// The task is done: of a context that nobody else has seen, its variables are enough to keep.
+#[inline(always)]
+fn leave_context(this: This<'_, '_, Task>, context: Owned) {
+    drop(context);
+    let mut state = this.state.open(this.py());
+    state.context = state.context.take().map(|context| Snapshot::of_finished(context.into_object()));
 }
 
 #[cold]

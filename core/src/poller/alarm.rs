@@ -1,8 +1,8 @@
 //! A timer of nanosecond precision that the kernel's readiness queue can wait
 //! for: epoll's own timeout counts in milliseconds.
 //!
-//! The poller makes one at the first short wait, registers it edge-triggered
-//! and sets it before every such wait. It is never read: setting it takes back
+//! The poller makes one for itself, registers it edge-triggered and sets it
+//! before every short wait. It is never read: setting it takes back
 //! an expiry that nobody has seen, so a late one cannot end a later short wait.
 
 use std::io;
