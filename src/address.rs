@@ -5,11 +5,14 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use libc::sockaddr_un;
 use mioloop_core::address::text;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use rustix::net::{SocketAddrAny, SocketAddrUnix};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 
+use crate::py::descriptor::{Descriptor, send_to};
 use crate::py::names::names;
 
 /// An address of a family that is shown natively.
@@ -30,12 +33,20 @@ pub(crate) enum UnixName {
 
 impl Address {
     /// None for other families.
+    #[inline]
     pub(crate) fn of(address: &SocketAddrAny) -> Option<Address> {
-        if let Ok(address) = SocketAddrV4::try_from(address.clone()) {
-            return Some(Address::V4(address));
+        match address.address_family() {
+            AddressFamily::INET => SocketAddrV4::try_from(address.clone()).ok().map(Address::V4),
+            AddressFamily::INET6 => SocketAddrV6::try_from(address.clone()).ok().map(Address::V6),
+            AddressFamily::UNIX => Address::of_unix(address),
+            _ => None,
         }
-        if let Ok(address) = SocketAddrV6::try_from(address.clone()) {
-            return Some(Address::V6(address));
+    }
+
+    fn of_unix(address: &SocketAddrAny) -> Option<Address> {
+        // The kernel says one more than there is for a name without room for its NUL.
+        if address.addr_len() as usize > size_of::<sockaddr_un>() {
+            return None;
         }
         let address = SocketAddrUnix::try_from(address.clone()).ok()?;
         let name = match (address.path_bytes(), address.abstract_name()) {
@@ -48,6 +59,21 @@ impl Address {
             (None, _) => None,
         };
         Some(Address::Unix(name))
+    }
+
+    /// Sends a datagram there.
+    #[inline]
+    pub(crate) fn send(&self, fd: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Address::V4(address) => send_to(fd, bytes, address),
+            Address::V6(address) => send_to(fd, bytes, address),
+            Address::Unix(Some(UnixName::Path(path))) => send_to(fd, bytes, &SocketAddrUnix::new(&**path)?),
+            #[cfg(target_os = "linux")]
+            Address::Unix(Some(UnixName::Abstract(name))) => {
+                send_to(fd, bytes, &SocketAddrUnix::new_abstract_name(&name[1..])?)
+            }
+            Address::Unix(_) => Err(Errno::DESTADDRREQ),
+        }
     }
 
     /// The Python object.

@@ -13,6 +13,7 @@ mod flow;
 pub(crate) mod info;
 mod life;
 mod methods;
+mod peers;
 pub(crate) mod pipe;
 mod read;
 pub(crate) mod read_pipe;

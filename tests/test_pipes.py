@@ -362,7 +362,6 @@ def test_the_file_is_closed_once(run: Run) -> None:
     """Its number, which goes to another file meanwhile, is not closed a second time."""
 
     async def main() -> None:
-        await a_while(0.002)  # mioloop opens a descriptor for its first short sleep
         for open_end in (0, 1):
             ends = pipe()
             number = ends[open_end].fileno()

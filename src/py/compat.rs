@@ -66,6 +66,23 @@ pub(crate) const WRITELINES_JOINS: bool = cfg!(not(Py_3_12));
 pub(crate) const WRITE_TAKES: &str =
     if cfg!(Py_3_14) { "a bytes, bytearray, or memoryview object" } else { "a bytes-like object" };
 
+/// `transport.sendto()` sends an empty datagram: 3.13. Before, it drops it.
+pub(crate) const SENDS_EMPTY_DATAGRAMS: bool = cfg!(Py_3_13);
+
+/// What a queued datagram counts for beside its data, so that empty ones fill the queue too: 3.13. Bytes.
+pub(crate) const DATAGRAM_HEADER: usize = if cfg!(Py_3_13) { 8 } else { 0 };
+
+/// The bases of asyncio's own datagram transport, without those that bases have: `DatagramTransport` is one since 3.12.
+pub(crate) fn datagram_bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
+    let model = py.import("asyncio.selector_events")?.getattr("_SelectorDatagramTransport")?.cast_into::<PyType>()?;
+    let datagrams = py.import("asyncio.transports")?.getattr("DatagramTransport")?.cast_into::<PyType>()?;
+    let mut bases = vec![names(py).flow_control_mixin.bind(py).clone().cast_into()?];
+    if model.is_subclass(&datagrams)? {
+        bases.push(datagrams);
+    }
+    Ok(bases)
+}
+
 /// `dict[key] = value`, by the shortest way there is; -1 and an exception if it fails.
 ///
 /// # Safety
@@ -96,23 +113,6 @@ pub(super) unsafe fn set_dict_item(
         #[cfg(Py_3_14)]
         ffi::PyDict_SetItem(dict, key, value)
     }
-}
-
-/// `transport.sendto()` sends an empty datagram: 3.13. Before, it drops it.
-pub(crate) const SENDS_EMPTY_DATAGRAMS: bool = cfg!(Py_3_13);
-
-/// What a queued datagram counts for beside its data, so that empty ones fill the queue too: 3.13. Bytes.
-pub(crate) const DATAGRAM_HEADER: usize = if cfg!(Py_3_13) { 8 } else { 0 };
-
-/// The bases of asyncio's own datagram transport, without those that bases have: `DatagramTransport` is one since 3.12.
-pub(crate) fn datagram_bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
-    let model = py.import("asyncio.selector_events")?.getattr("_SelectorDatagramTransport")?.cast_into::<PyType>()?;
-    let datagrams = py.import("asyncio.transports")?.getattr("DatagramTransport")?.cast_into::<PyType>()?;
-    let mut bases = vec![names(py).flow_control_mixin.bind(py).clone().cast_into()?];
-    if model.is_subclass(&datagrams)? {
-        bases.push(datagrams);
-    }
-    Ok(bases)
 }
 
 /// The exception to store for `set_exception(StopIteration())`, or the error to raise.

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recv, recvfrom, send, sendto};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, addr::SocketAddrArg, recv, recvfrom, send, sendto};
 
 /// A descriptor by number. If it was closed meanwhile, calls fail with EBADF.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(crate) fn receive_from(fd: Descriptor, memory: &mut [u8]) -> Result<(usize, 
 
 /// One datagram to an address.
 #[inline]
-pub(crate) fn send_to(fd: Descriptor, bytes: &[u8], to: &SocketAddrAny) -> Result<usize, Errno> {
+pub(crate) fn send_to(fd: Descriptor, bytes: &[u8], to: &impl SocketAddrArg) -> Result<usize, Errno> {
     uninterrupted(|| sendto(fd, bytes, SendFlags::NOSIGNAL, to))
 }
 

@@ -14,6 +14,7 @@ use rustix::net::sockopt::socket_domain;
 use rustix::net::{AddressFamily, SocketAddrAny};
 
 use super::info::Info;
+use super::peers::{Peer, Peers, key_of_address};
 use super::sendto::{self, Packet};
 use super::{Kind, Loop, Parts, Reading, Transport, create, flow, methods, of};
 use crate::address::Address;
@@ -42,18 +43,13 @@ pub(crate) struct Datagram {
     /// The socket itself is connected.
     pub(super) connected: bool,
     pub(super) family: Family,
-    /// Who sent last, and who was sent to last.
-    pub(super) from: Option<Peer>,
-    pub(super) to: Option<Peer>,
+    /// Who has sent, found by address.
+    pub(super) from: Peers,
+    /// Who was sent to, found by object.
+    pub(super) to: Peers,
     pub(super) backlog: VecDeque<Packet>,
     /// Bytes in the backlog, headers included.
     pub(super) size: usize,
-}
-
-/// An address as the kernel and as Python see it. The Python object is immutable.
-pub(super) struct Peer {
-    pub(super) raw: SocketAddrAny,
-    pub(super) shown: Owned,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,12 +97,12 @@ impl Kind for Datagram {
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         visit.option(&self.address)?;
-        [&self.from, &self.to].into_iter().flatten().try_for_each(|peer| visit.object(&peer.shown))?;
+        self.from.visit(visit)?;
+        self.to.visit(visit)?;
         self.backlog.iter().try_for_each(|packet| packet.visit(visit))
     }
     fn take_references(&mut self) -> Vec<Owned> {
-        let peers = [self.from.take(), self.to.take()];
-        let mut taken: Vec<Owned> = peers.into_iter().flatten().map(|peer| peer.shown).collect();
+        let mut taken: Vec<Owned> = self.from.take_references().chain(self.to.take_references()).collect();
         taken.extend(self.address.take());
         taken.extend(self.take_backlog().into_iter().filter_map(Packet::into_reference));
         taken
@@ -140,8 +136,8 @@ pub(crate) fn of_socket<'py>(
         },
         connected: false,
         family: Family::of(fd)?,
-        from: None,
-        to: None,
+        from: Peers::default(),
+        to: Peers::default(),
         backlog: VecDeque::new(),
         size: 0,
     };
@@ -279,7 +275,7 @@ fn receive<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, fd: Descriptor, family: 
         }
     };
     match received {
-        Ok((data, Some(from))) => Ok(Input::Datagram(data, this.peer(from)?)),
+        Ok((data, Some(from))) => Ok(Input::Datagram(data, this.peer(&from)?)),
         Ok((data, None)) => Ok(Input::Datagram(data, py.None().into_bound(py))),
         Err(errno) if errno.kind() == ErrorKind::WouldBlock => Ok(Input::Nothing),
         Err(errno) => Ok(Input::Failed(Error::Io(errno.into()).into())),
@@ -305,23 +301,23 @@ fn receive_by_socket<'py>(this: T<'_, 'py>) -> PyResult<Input<'py>> {
 }
 
 impl<'py> This<'_, 'py, Transport<Datagram>> {
-    /// The sender's address for Python; the last one's object again if it is the same.
+    /// The sender's address for Python: the same object as before, if it is kept.
     #[inline]
-    fn peer(&self, raw: SocketAddrAny) -> PyResult<Bound<'py, PyAny>> {
+    fn peer(&self, raw: &SocketAddrAny) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py();
+        let Some(address) = Address::of(raw) else { return Ok(py.None().into_bound(py)) };
+        let key = key_of_address(&address);
         let known = {
-            let state = self.state.open(py);
-            let last = state.own.from.as_ref().filter(|last| last.raw == raw);
-            last.map(|last| last.shown.clone_ref(py))
+            let mut state = self.state.open(py);
+            let known = state.own.from.find(key, |peer| peer.address == address);
+            known.map(|peer| peer.shown.clone_ref(py))
         };
         if let Some(known) = known {
             return Ok(known.into_bound(py));
         }
-        let Some(address) = Address::of(&raw) else { return Ok(py.None().into_bound(py)) };
         let shown = address.to_python(py)?;
-        let peer = Peer { raw, shown: Owned::new(shown.clone()) };
-        let old = self.state.open(py).own.from.replace(peer);
-        drop(old);
+        let displaced = self.state.open(py).own.from.insert(Peer { key, address, shown: Owned::new(shown.clone()) });
+        drop(displaced);
         Ok(shown)
     }
 

@@ -12,14 +12,15 @@ use mioloop_core::connection::Next;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString, PyTuple};
 use rustix::io::Errno;
-use rustix::net::SocketAddrAny;
 
-use super::datagram::{Datagram, Family, Peer, T};
+use super::datagram::{Datagram, Family, T};
+use super::peers::{Peer, key_of_object};
 use super::{Kind as _, Loop, of};
+use crate::address::Address;
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::{Stop, Visit};
 use crate::py::compat;
-use crate::py::descriptor::{send_some, send_to};
+use crate::py::descriptor::send_some;
 use crate::py::errors::{Error, is_blocked, is_os_error};
 use crate::py::method::{Args, Reply};
 use crate::py::names::names;
@@ -42,7 +43,7 @@ pub(crate) struct Packet {
 enum Destination {
     /// Where the socket is connected to.
     Peer,
-    Known(SocketAddrAny),
+    Known(Address),
     /// For the Python socket.
     Object(Owned),
 }
@@ -159,32 +160,37 @@ fn send_or_queue<'py>(
 fn destination<'py>(this: T<'_, 'py>, address: Option<Borrowed<'_, 'py, PyAny>>) -> PyResult<Destination> {
     let py = this.py();
     let family = {
-        let state = this.state.open(py);
+        let mut state = this.state.open(py);
         if state.own.connected {
             return Ok(Destination::Peer);
         }
         if let Some(address) = address {
-            let known = [&state.own.from, &state.own.to].into_iter().flatten();
-            if let Some(peer) = known.into_iter().find(|peer| peer.shown.as_ptr() == address.as_ptr()) {
-                return Ok(Destination::Known(peer.raw.clone()));
+            let is_it = |peer: &Peer| peer.shown.as_ptr() == address.as_ptr();
+            // Most answer who has just sent.
+            if let Some(peer) = state.own.from.last().filter(|peer| is_it(peer)) {
+                return Ok(Destination::Known(peer.address.clone()));
+            }
+            if let Some(peer) = state.own.to.find(key_of_object(address.as_ptr()), is_it) {
+                return Ok(Destination::Known(peer.address.clone()));
             }
         }
         state.own.family
     };
     let Some(address) = address else { return Ok(Destination::Object(Owned::new(py.None().into_bound(py)))) };
     match in_digits(address, family) {
-        Some(raw) => {
-            let peer = Peer { raw: raw.clone(), shown: Owned::of(address) };
-            let old = this.state.open(py).own.to.replace(peer);
-            drop(old);
-            Ok(Destination::Known(raw))
+        Some(to) => {
+            let key = key_of_object(address.as_ptr());
+            let peer = Peer { key, address: to.clone(), shown: Owned::of(address) };
+            let displaced = this.state.open(py).own.to.insert(peer);
+            drop(displaced);
+            Ok(Destination::Known(to))
         }
         None => Ok(Destination::Object(Owned::of(address))),
     }
 }
 
 /// An address of the family whose parts are plain and in digits. None: the socket module knows what it means.
-fn in_digits(address: Borrowed<'_, '_, PyAny>, family: Family) -> Option<SocketAddrAny> {
+fn in_digits(address: Borrowed<'_, '_, PyAny>, family: Family) -> Option<Address> {
     let tuple = address.cast_exact::<PyTuple>().ok()?;
     let number = |index: usize| -> Option<u32> {
         let item = tuple.get_borrowed_item(index).ok()?;
@@ -195,12 +201,12 @@ fn in_digits(address: Borrowed<'_, '_, PyAny>, family: Family) -> Option<SocketA
     let host = host.to_str().ok()?;
     let port = u16::try_from(number(1)?).ok()?;
     match (Host::parse(host.as_bytes())?, family, tuple.len()) {
-        (Host::V4(host), Family::V4, 2) => Some(SocketAddrV4::new(host, port).into()),
+        (Host::V4(host), Family::V4, 2) => Some(Address::V4(SocketAddrV4::new(host, port))),
         (Host::V6(host, None), Family::V6, parts @ 2..=4) => {
             let flow = if parts > 2 { number(2)? } else { 0 };
             let scope = if parts > 3 { number(3)? } else { 0 };
             // A larger one is an OverflowError.
-            (flow <= 0xf_ffff).then(|| SocketAddrV6::new(host, port, flow, scope).into())
+            (flow <= 0xf_ffff).then(|| Address::V6(SocketAddrV6::new(host, port, flow, scope)))
         }
         _ => None,
     }
@@ -211,7 +217,7 @@ fn in_digits(address: Borrowed<'_, '_, PyAny>, family: Family) -> Option<SocketA
 fn attempt<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>, to: &Destination) -> PyResult<Sent> {
     let fd = this.state.open(this.py()).fd;
     match to {
-        Destination::Known(raw) => buffer::with_bytes(data, |bytes| send_to(fd, bytes, raw).into()),
+        Destination::Known(to) => buffer::with_bytes(data, |bytes| to.send(fd, bytes).into()),
         Destination::Peer => buffer::with_bytes(data, |bytes| send_some(fd, bytes).into()),
         Destination::Object(address) => by_socket(this, data, address),
     }
@@ -269,7 +275,7 @@ fn flush<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>) -> PyResult<()> {
                 let data = buffer::bytes(py, packet.data.as_ref())?;
                 by_socket(this, data.as_borrowed(), address)
             }
-            Destination::Known(raw) => Ok(send_to(this.state.open(py).fd, packet.data.as_ref(), raw).into()),
+            Destination::Known(to) => Ok(to.send(this.state.open(py).fd, packet.data.as_ref()).into()),
             Destination::Peer => Ok(send_some(this.state.open(py).fd, packet.data.as_ref()).into()),
         };
         match sent {
