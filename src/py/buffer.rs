@@ -48,9 +48,9 @@ impl AsRef<[u8]> for Chunk {
     #[inline]
     fn as_ref(&self) -> &[u8] {
         match self {
-            // SAFETY: the object is alive, since it is owned here, and its bytes neither move nor change.
             Chunk::Bytes(bytes) => {
                 debug_assert!(!bytes.object.as_ptr().is_null());
+                // SAFETY: the object is alive, since it is owned here, and its bytes neither move nor change.
                 unsafe { std::slice::from_raw_parts(bytes.start, bytes.len) }
             }
             Chunk::Copied(bytes) => bytes,
