@@ -16,7 +16,17 @@ from typing import Any, Literal, TypeVar, final
 from _typeshed import FileDescriptorLike
 from typing_extensions import Buffer, Self, TypeVarTuple, Unpack, disjoint_base
 
-__all__ = ["Future", "Handle", "Loop", "Task", "TimerHandle"]
+__all__ = [
+    "DatagramTransport",
+    "Future",
+    "Handle",
+    "Loop",
+    "ReadPipeTransport",
+    "StreamTransport",
+    "Task",
+    "TimerHandle",
+    "WritePipeTransport",
+]
 if sys.version_info >= (3, 14):
     __all__ += ["ThreadSafeHandle"]
 
@@ -142,8 +152,8 @@ class Loop:
     ) -> asyncio.Handle: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def _ensure_fd_no_transport(self, fd: FileDescriptorLike) -> None: ...
-    def _sock_recv(self, sock: socket, n: int) -> Any: ...
-    def _sock_recv_into(self, sock: socket, buf: Buffer) -> Any: ...
+    def _sock_recv(self, sock: socket, n: int) -> bytes | asyncio.Future[bytes]: ...
+    def _sock_recv_into(self, sock: socket, buf: Buffer) -> int | asyncio.Future[int]: ...
     def _sock_sendall(self, sock: socket, data: Buffer) -> asyncio.Future[None] | None: ...
     def _sock_forget(self, sock: socket, future: asyncio.Future[Any]) -> None: ...
     def _make_socket_transport(

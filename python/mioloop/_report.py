@@ -98,8 +98,9 @@ def default_exception_handler(loop: Loop, context: dict[str, Any]) -> None:
         exc_info = (type(exception), exception, exception.__traceback__)
     if "source_traceback" not in context:
         handle = getattr(loop, "_current_handle", None)
-        if getattr(handle, "_source_traceback", None):
-            context["handle_traceback"] = handle._source_traceback
+        stack = getattr(handle, "_source_traceback", None)  # what runs may be no handle
+        if stack:
+            context["handle_traceback"] = stack
     lines = [message]
     for key in sorted(context):
         if key not in {"message", "exception"}:

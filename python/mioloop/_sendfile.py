@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import WriteTransport
     from socket import socket
-    from typing import IO
+    from typing import IO, Any
 
     from ._loop import Loop
     from ._native import StreamTransport
@@ -72,7 +72,8 @@ async def sendfile_native(
     await transport._make_empty_waiter()
     transport._release_fd()
     try:
-        return await loop.sock_sendfile(transport._sock, file, offset, count, fallback=False)
+        sock: Any = transport._sock  # None only once closed, which the empty waiter tells
+        return await loop.sock_sendfile(sock, file, offset, count, fallback=False)
     finally:
         transport._reset_empty_waiter()
         if resumes:

@@ -28,7 +28,7 @@ async def sock_recv(loop: Loop, sock: socket, n: int) -> bytes:
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv.
     """
     received = loop._sock_recv(sock, n)
-    if received.__class__ is bytes:
+    if isinstance(received, bytes):
         return received
     try:
         return await received
@@ -43,7 +43,7 @@ async def sock_recv_into(loop: Loop, sock: socket, buf: Buffer) -> int:
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv_into.
     """
     received = loop._sock_recv_into(sock, buf)
-    if received.__class__ is int:
+    if isinstance(received, int):
         return received
     try:
         return await received

@@ -26,7 +26,8 @@ pub(crate) enum Chunk {
 
 /// An exact `bytes` object: immutable, and its end runs no Python code.
 pub(crate) struct Bytes {
-    object: Owned,
+    /// Keeps the bytes alive.
+    _object: Owned,
     start: *const u8,
     len: usize,
 }
@@ -40,7 +41,7 @@ impl Bytes {
     fn new(object: &Bound<'_, PyBytes>) -> Self {
         let slice = object.as_bytes();
         let (start, len) = (slice.as_ptr(), slice.len());
-        Bytes { object: Owned::new(object.clone().into_any()), start, len }
+        Bytes { _object: Owned::new(object.clone().into_any()), start, len }
     }
 }
 
@@ -48,11 +49,8 @@ impl AsRef<[u8]> for Chunk {
     #[inline]
     fn as_ref(&self) -> &[u8] {
         match self {
-            Chunk::Bytes(bytes) => {
-                debug_assert!(!bytes.object.as_ptr().is_null());
-                // SAFETY: the object is alive, since it is owned here, and its bytes neither move nor change.
-                unsafe { std::slice::from_raw_parts(bytes.start, bytes.len) }
-            }
+            // SAFETY: the object is alive, since it is owned here, and its bytes neither move nor change.
+            Chunk::Bytes(bytes) => unsafe { std::slice::from_raw_parts(bytes.start, bytes.len) },
             Chunk::Copied(bytes) => bytes,
         }
     }

@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyMappingProxy, PyString, PyTuple, PyType};
 
 use super::compat;
+use super::layout::{find_dict, hidden_members, word_at};
 use super::memory::{Spares, dealloc};
 use super::method::{Method, Slots};
 use super::object::Owned;
@@ -365,46 +366,6 @@ fn borrow_methods(class: &Bound<'_, PyType>, model: &Bound<'_, PyType>) -> PyRes
         }
     }
     Ok(())
-}
-
-/// A member table that tells Python where the list of weak references is, and the dict if there is one.
-fn hidden_members(weak_references: usize, dict: usize) -> *mut c_void {
-    let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
-        name: name.as_ptr(),
-        type_code: ffi::Py_T_PYSSIZET,
-        offset: offset.cast_signed(),
-        flags: ffi::Py_READONLY,
-        doc: std::ptr::null(),
-    };
-    let mut members = vec![member(c"__weaklistoffset__", weak_references)];
-    if dict != 0 {
-        members.push(member(c"__dictoffset__", dict));
-    }
-    members.push(ffi::PyMemberDef::default());
-    // Lives as long as the type: for ever.
-    Vec::leak(members).as_mut_ptr().cast()
-}
-
-/// Where instances keep their dict: CPython has moved it three times, so an attribute is set to see which word changes.
-fn find_dict(class: &Bound<'_, PyType>) -> PyResult<isize> {
-    const WORD: isize = size_of::<usize>().cast_signed();
-    let object = class.call_method1("__new__", (class,))?;
-    let size: isize = class.getattr("__basicsize__")?.extract()?;
-    // Before the object: four words, of which the nearer two are the collector's; in it, the count and the type.
-    let offsets: Vec<isize> = (-4..-2).chain(2..size / WORD).map(|index| index * WORD).collect();
-    // SAFETY: all these words belong to the object.
-    let read = |offset: &isize| unsafe { word_at(object.as_ptr(), *offset).read() };
-    let before: Vec<_> = offsets.iter().map(read).collect();
-    object.setattr("probe", true)?;
-    let mut changed = offsets.iter().zip(before).filter(|(offset, before)| read(offset) != *before && before.is_null());
-    match (changed.next(), changed.next()) {
-        (Some((offset, _)), None) => Ok(*offset),
-        _ => Ok(0),
-    }
-}
-
-fn word_at(object: *mut ffi::PyObject, offset: isize) -> *mut *mut ffi::PyObject {
-    object.cast::<u8>().wrapping_offset(offset).cast()
 }
 
 pub(super) fn raw_slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {

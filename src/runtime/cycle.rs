@@ -131,9 +131,10 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     }
     let (mut poller, mut events) = {
         let mut core = this.core.open(py);
-        let io = core.io.as_mut().ok_or_else(|| Error::Closed)?;
+        let Some(io) = core.io.as_mut() else { return Err(Error::Closed.into()) };
         io.registry.rearm().map_err(Error::Io)?;
-        io.poller.take().ok_or_else(|| Error::AlreadyRunning)?
+        let Some(away) = io.poller.take() else { return Err(Error::AlreadyRunning.into()) };
+        away
     };
     events.clear();
     let result = if blocks { block(this, &mut poller, wait, &mut events) } else { poller.poll(Wait::Now, &mut events) };

@@ -213,10 +213,9 @@ fn uncork_at_turn_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure>
 /// The descriptor is writable.
 pub(super) fn writable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
     let this = of::<Stream>(&object, loop_.py());
-    let result = loop_.leave_task().and_then(|()| {
-        let waits = this.state.open(loop_.py()).own.sending == Sending::Blocked;
-        if waits { this.in_context(|| flush(this, loop_)) } else { Ok(()) }
-    });
+    let blocked = this.state.open(loop_.py()).own.sending == Sending::Blocked;
+    let flush_again = || if blocked { this.in_context(|| flush(this, loop_)) } else { Ok(()) };
+    let result = loop_.leave_task().and_then(|()| flush_again());
     result.map_err(|error| Failure::of_work(this.object(), error))
 }
 
