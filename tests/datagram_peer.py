@@ -1,6 +1,6 @@
 """A protocol that keeps datagrams, and how the tests of datagrams make and close endpoints.
 
-Used by test_udp.py and test_datagram_queues.py.
+Used by test_udp.py, test_datagram_queues.py and test_datagram_addresses.py.
 """
 
 import asyncio

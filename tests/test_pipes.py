@@ -325,6 +325,51 @@ def test_a_pseudo_terminal(run: Run) -> None:
     run(main())
 
 
+def test_one_descriptor_for_both_directions(run: Run) -> None:
+    """Two transports of one terminal: pausing one leaves the other alone."""
+
+    async def main() -> None:
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        source = open(master, "rb", 0)
+        reader, protocol = await reading(source)
+        writer, sending = await writing(open(master, "wb", 0, closefd=False))
+        os.write(slave, b"one")
+        assert await protocol.got(3) == b"one"
+        writer.write(bytes(1 << 16))
+        assert "polling" in repr(writer)
+        reader.pause_reading()
+        left = 1 << 16
+        while left:
+            left -= len(os.read(slave, 1 << 16))
+            await a_while(0.0005)
+        reader.resume_reading()
+        os.write(slave, b"two")
+        assert await protocol.got(6) == b"onetwo"
+        writer.close()
+        await sending.ended()
+        reader.close()
+        await protocol.ended()
+        os.close(slave)
+
+    run(main())
+
+
+def test_nothing_is_resumed_when_the_reader_goes_away(run: Run) -> None:
+    """The descriptor is then readable and writable at once."""
+
+    async def main() -> None:
+        read, write = pipe()
+        transport, protocol = await writing(write)
+        transport.write(BIG)
+        read.close()
+        assert type(await protocol.ended()) is BrokenPipeError
+        await a_while(0.002)
+        assert protocol.calls == ["made", "pause", "lost"]
+
+    run(main())
+
+
 def test_regular_files_are_refused(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         with (tmp_path / "file").open("w+b") as file:

@@ -86,11 +86,21 @@ fn sort(fd: Descriptor) -> Result<Option<Sort>, Error> {
 
 /// For both.
 pub(super) fn methods<K: Kind>() -> Vec<Method<Transport<K>>> {
-    vec![Method::get(c"_pipe", file), Method::get(c"_fileno", fileno)]
+    vec![Method::get_set(c"_pipe", file, set_file), Method::get(c"_fileno", fileno)]
 }
 
 fn file<'py, K: Kind>(this: T<'_, 'py, K>) -> Reply<'py> {
     this.socket()
+}
+
+/// None: what was opened by others is closed by others, and no warning is due.
+fn set_file<'py, K: Kind>(this: T<'_, 'py, K>, value: Option<Borrowed<'_, 'py, PyAny>>) -> PyResult<()> {
+    if value.is_some_and(|value| !value.is_none()) {
+        return Err(Error::Type("_pipe can be set to None only".to_owned()).into());
+    }
+    let left = this.state.open(this.py()).info.close(this.py());
+    drop(left);
+    Ok(())
 }
 
 fn fileno<'py, K: Kind>(this: T<'_, 'py, K>) -> Reply<'py> {
@@ -103,13 +113,14 @@ pub(super) fn repr<'py, K: Kind>(this: T<'_, 'py, K>, class: &str, polls: bool, 
     let state = this.state.open(this.py());
     let (fd, closed, closing) = (state.fd.number(), state.info.is_closed(), state.phase.is_closing());
     drop(state);
-    let text = match (closed, closing) {
-        (true, _) => format!("<{class} closed fd={fd} closed>"),
-        (false, closing) => {
-            let life = if closing { " closing" } else { "" };
-            let word = if polls { "polling" } else { "idle" };
-            format!("<{class}{life} fd={fd} {word}{size}>")
-        }
+    let life = if closing { " closing" } else { "" };
+    let text = if closed {
+        format!("<{class} closed fd={fd} closed>")
+    } else if this.with_loop(|loop_| Ok(loop_.is_closed()))? {
+        format!("<{class}{life} fd={fd} open>")
+    } else {
+        let word = if polls { "polling" } else { "idle" };
+        format!("<{class}{life} fd={fd} {word}{size}>")
     };
     Ok(text.into_pyobject(this.py())?.into_any())
 }

@@ -260,6 +260,10 @@ pub(super) fn writable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure
 /// Sends the queue until it is gone or the kernel takes no more.
 fn flush<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>) -> PyResult<()> {
     let py = this.py();
+    // Queued before the end, which gave the backlog up.
+    if this.state.open(py).phase.is_lost() {
+        return Ok(());
+    }
     let again = || loop_.enqueue(py, Ready { object: this.owned(), run: writable });
     let mut rounds = 0..ROUNDS;
     loop {

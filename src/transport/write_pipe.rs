@@ -177,6 +177,10 @@ fn writable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
 fn flush<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>) -> PyResult<()> {
     let written = {
         let mut state = this.state.open(this.py());
+        // Queued before the end, which gave the backlog up.
+        if state.phase.is_lost() || !state.own.has_backlog() {
+            return Ok(());
+        }
         let fd = state.fd;
         let slices = state.own.outgoing.slices();
         let written = uninterrupted(|| writev(fd, slices.as_slice()));
@@ -212,8 +216,14 @@ fn flush_error<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, errno: Errno) -> PyR
 fn deserted(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
     let this = of::<WritePipe>(&object, loop_.py());
     let result = loop_.leave_task().and_then(|()| {
+        let (lost, waits) = {
+            let state = this.state.open(loop_.py());
+            (state.phase.is_lost(), state.own.has_backlog())
+        };
+        if lost {
+            return Ok(());
+        }
         this.log_end_of_peer()?;
-        let waits = this.state.open(loop_.py()).own.has_backlog();
         let error = waits.then(|| PyBrokenPipeError::new_err(()).into_value(loop_.py()));
         this.force_close(error.map(|error| error.into_bound(loop_.py()).into_any()))
     });
