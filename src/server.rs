@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_nodelay, socket_domain, socket_protocol, socket_type};
-use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
 
 use crate::address::Address;
 use crate::handle;
@@ -31,7 +31,7 @@ use crate::readers;
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::{Direction, Owner};
 use crate::runtime::{Io, Runtime};
-use crate::transport::info::{Info, SocketKind};
+use crate::transport::info::{Info, Names, SocketKind};
 use crate::transport::{Parts, stream};
 
 /// asyncio's ACCEPT_RETRY_DELAY: seconds.
@@ -42,6 +42,8 @@ pub(crate) struct Acceptor {
     state: LoopCell<State>,
     fd: Descriptor,
     kind: SocketKind,
+    /// Every connection's own address, unless the socket listens on all of the machine's.
+    local: Option<Address>,
     backlog: usize,
 }
 
@@ -97,8 +99,8 @@ pub(crate) fn accept_connections<'py>(loop_: Loop<'_, 'py>, options: &Options<'_
         context: Some(context),
         token: None,
     };
-    let acceptor =
-        Acceptor { state: LoopCell::new(state), fd, kind: kind(fd).map_err(Error::Io)?, backlog: options.backlog };
+    let kind = kind(fd).map_err(Error::Io)?;
+    let acceptor = Acceptor { state: LoopCell::new(state), fd, kind, local: local(fd), backlog: options.backlog };
     let object = memory::create(py, acceptor)?;
     of(&object).listen(loop_)
 }
@@ -109,6 +111,16 @@ fn kind(fd: Descriptor) -> std::io::Result<SocketKind> {
         type_: socket_type(fd)?.as_raw().cast_signed(),
         protocol: socket_protocol(fd)?.map_or(0, |protocol| protocol.as_raw().get().cast_signed()),
     })
+}
+
+fn local(fd: Descriptor) -> Option<Address> {
+    let address = getsockname(fd).ok().and_then(|address| Address::of(&address))?;
+    let is_all = match &address {
+        Address::V4(address) => address.ip().is_unspecified(),
+        Address::V6(address) => address.ip().is_unspecified() || address.scope_id() != 0,
+        Address::Unix(_) => false,
+    };
+    (!is_all).then_some(address)
 }
 
 fn of<'a, 'py>(object: &'a Bound<'py, PyAny>) -> This<'a, 'py, Acceptor> {
@@ -211,7 +223,11 @@ impl<'py> This<'_, 'py, Acceptor> {
             let number = Descriptor::new(fd.as_raw_fd()).ok_or(Error::Io(Errno::BADF.into()))?;
             let parts = Parts {
                 fd: number,
-                info: Info::accepted(fd, self.kind, peer.and_then(Address::of)),
+                info: Info::accepted(
+                    fd,
+                    self.kind,
+                    Names { local: self.local.clone(), peer: peer.and_then(Address::of) },
+                ),
                 protocol: protocol.as_borrowed(),
                 waiter: None,
                 server: server.as_ref().map(|server| server.borrow(py)),

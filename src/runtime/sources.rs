@@ -303,6 +303,12 @@ impl Sources {
         work
     }
 
+    /// As `detach`, for a descriptor that its only owner closes next.
+    pub(crate) fn forget(&mut self, registry: &mut Registry, token: Token) -> Vec<Ready> {
+        registry.forget(token);
+        self.remove(token).into_iter().flat_map(Source::into_work).collect()
+    }
+
     /// Waits in one direction. Returns the work it replaces and, if the descriptor has become ready in the meantime, the
     /// work to queue now.
     pub(crate) fn arm(

@@ -49,6 +49,12 @@ pub(crate) struct Info {
     peername: Name,
 }
 
+/// The addresses of an accepted connection, as far as they are known.
+pub(crate) struct Names {
+    pub(crate) local: Option<Address>,
+    pub(crate) peer: Option<Address>,
+}
+
 /// An address that may not have been asked for yet.
 enum Name {
     Unknown,
@@ -59,8 +65,17 @@ enum Name {
 
 impl Info {
     /// An accepted connection.
-    pub(crate) fn accepted(fd: OwnedFd, kind: SocketKind, peer: Option<Address>) -> Info {
-        Info::new(Socket::Accepted { fd, kind }, peer)
+    pub(crate) fn accepted(fd: OwnedFd, kind: SocketKind, names: Names) -> Info {
+        let mut info = Info::new(Socket::Accepted { fd, kind }, names.peer);
+        if let Some(local) = names.local {
+            info.sockname = Name::Known(local);
+        }
+        info
+    }
+
+    /// Nobody but the transport can have the descriptor.
+    pub(super) fn is_unseen(&self) -> bool {
+        matches!(self.socket, Socket::Accepted { .. })
     }
 
     /// A Python socket. The peer's address is asked for at once: it cannot be when the peer has gone.

@@ -44,10 +44,16 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             self.unwatch(loop_, Direction::Read)?;
             return self.unwatch(loop_, Direction::Write);
         }
-        let Some(token) = self.state.open(py).token.take() else { return Ok(()) };
+        let (token, is_unseen) = {
+            let mut state = self.state.open(py);
+            (state.token.take(), state.info.is_unseen())
+        };
+        let Some(token) = token else { return Ok(()) };
         let work = {
             let mut core = loop_.core.open(py);
-            core.io.as_mut().map(|Io { registry, sources, .. }| sources.detach(registry, token))
+            core.io.as_mut().map(|Io { registry, sources, .. }| {
+                if is_unseen { sources.forget(registry, token) } else { sources.detach(registry, token) }
+            })
         };
         drop(work);
         Ok(())

@@ -93,6 +93,13 @@ impl Registry {
         }
     }
 
+    /// As `deregister`, for a descriptor that its only owner closes next, which
+    /// takes it off the kernel's list: one call less. Should a duplicate in a
+    /// forked child keep the file open, its events are stale and go unheard.
+    pub fn forget(&mut self, token: Token) {
+        self.entries.remove(token);
+    }
+
     /// What a polled event means now: `None` if its registration has ended, or
     /// no longer wants to hear of this direction.
     #[inline]
