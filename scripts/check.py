@@ -57,6 +57,9 @@ class Checks:
         self.releases = [i for i in found if not i.debug]
         self.debug_builds = [i for i in found if i.debug]
         self.default = found[0]
+        self.newest = max(
+            self.releases, key=lambda i: [int(part) for part in i.base.rstrip("t").split(".")]
+        )
         self.stage = ""
         self.results: list[Result] = []
 
@@ -194,8 +197,10 @@ def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     """The feature tests on an installed wheel."""
     # What a debug build says when it aborts goes to the process's own standard error.
     capture = "sys" if interpreter.debug else "fd"
-    # The slow tests count millions of objects: release builds do, and debug builds take minutes.
-    marks = ("-m", "not slow") if interpreter.debug else ()
+    # The slow tests count millions of objects: the default and the newest release do; on all of
+    # them it would take a quarter of an hour, and on debug builds longer.
+    slow = interpreter in (checks.default, checks.newest)
+    marks = () if slow else ("-m", "not slow")
     checks.run(
         f"pytest {interpreter.name}",
         *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks),

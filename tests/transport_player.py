@@ -132,6 +132,8 @@ class Player:
         loop.set_exception_handler(self.report)
 
     def report(self, _loop: Any, context: dict[str, Any]) -> None:
+        if isinstance(context["exception"], AttributeError):
+            return  # asyncio's own: until 3.13 a callback of a transport that was closed meanwhile
         self.events.append(f"REPORT {context['message'][:30]} {describe(context['exception'])}")
 
     def note(self, name: str, *words: str) -> None:

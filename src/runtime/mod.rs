@@ -21,6 +21,7 @@ use mioloop_core::timers::{TimerKey, Timers};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use crate::py::buffer::SpareBytes;
 use crate::py::cell::LoopCell;
 use crate::py::class::This;
 use crate::py::errors::Error;
@@ -64,6 +65,7 @@ pub(crate) struct Core {
     turn_end: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
     scratch: Vec<u8>,
+    pub(crate) spare_bytes: SpareBytes,
     /// What native threads ring, and the work of who fetches what they left.
     bell: Option<(Arc<Bell>, Ready)>,
     /// The task that `asyncio.current_task()` answers with.
@@ -73,10 +75,14 @@ pub(crate) struct Core {
 impl Core {
     /// The loop's buffer, at least so large. Its contents are of no interest.
     pub(crate) fn scratch(&mut self, size: usize) -> &mut [u8] {
+        self.scratch_and_spare(size).0
+    }
+
+    pub(crate) fn scratch_and_spare(&mut self, size: usize) -> (&mut [u8], &mut SpareBytes) {
         if self.scratch.len() < size {
             self.scratch.resize(size, 0);
         }
-        &mut self.scratch[..size]
+        (&mut self.scratch[..size], &mut self.spare_bytes)
     }
 }
 
@@ -140,6 +146,7 @@ impl Runtime {
                 turn: 0,
                 turn_end: Vec::new(),
                 scratch: Vec::new(),
+                spare_bytes: SpareBytes::new(),
                 bell: None,
                 entered: None,
             }),

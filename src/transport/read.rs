@@ -136,7 +136,7 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
         Receiver::Data | Receiver::Streams(_) => match receive(loop_, fd, much)? {
             Input::Data(data, amount) => {
                 note_size(this, &data, amount, much);
-                deliver(this, data)?;
+                deliver(this, loop_, data)?;
                 amount
             }
             input => return without_data(this, input),
@@ -185,7 +185,7 @@ fn read_into_stream<'py>(
         }
         Ok(Read::NoRoom(data)) => {
             loop_.leave_task()?;
-            deliver(this, buffer::bytes(loop_.py(), &data)?)?;
+            deliver(this, loop_, buffer::bytes(loop_.py(), &data)?)?;
             return Ok(Streamed::Read(Amount::Full));
         }
         Err(errno) => {
@@ -202,10 +202,12 @@ fn read_into_stream<'py>(
 
 /// Calls `data_received`.
 #[inline(always)]
-fn deliver<'py>(this: This<'_, 'py, Transport>, data: Bound<'py, PyAny>) -> PyResult<()> {
+fn deliver<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>, data: Bound<'py, PyAny>) -> PyResult<()> {
     let py = this.py();
     let Some(protocol) = this.protocol() else { return Ok(()) };
-    match this.in_context(|| protocol.call_method1(&names(py).data_received, (data,))) {
+    let told = this.in_context(|| protocol.call_method1(&names(py).data_received, (&data,)));
+    loop_.core.open(py).spare_bytes.put(data);
+    match told {
         Ok(_) => Ok(()),
         Err(error) => this.fatal_error(error, "Fatal error: protocol.data_received() call failed."),
     }
@@ -237,14 +239,14 @@ fn receive<'py>(loop_: Loop<'_, 'py>, fd: Descriptor, much: bool) -> PyResult<In
         });
     }
     let mut core = loop_.core.open(py);
-    let memory = core.scratch(SCRATCH);
+    let (memory, spare) = core.scratch_and_spare(SCRATCH);
     let count = match receive_some(fd, memory) {
         Ok(0) => return Ok(Input::End),
         Ok(count) => count,
         Err(errno) => return Ok(failed(errno)),
     };
     let amount = if count == SCRATCH { Amount::Full } else { Amount::All };
-    Ok(Input::Data(buffer::bytes(py, &memory[..count])?, amount))
+    Ok(Input::Data(spare.bytes(py, &memory[..count])?, amount))
 }
 
 fn failed<'py>(errno: Errno) -> Input<'py> {
