@@ -268,6 +268,8 @@ def test_a_burst_ends_where_the_protocol_says_so(run: Run, method: str) -> None:
             assert [data for data, _ in stops.got] == [b"%d" % number for number in range(10)]
             await close(transport)
 
+    if method == "pause_reading" and sys.version_info < (3, 11):
+        pytest.skip("datagram transports cannot pause in 3.10")
     run(main())
 
 
