@@ -10,11 +10,11 @@ use mioloop_core::poller::Waker;
 /// Any thread.
 pub(crate) struct Bell {
     rung: AtomicBool,
-    waker: Waker,
+    waker: Option<Waker>,
 }
 
 impl Bell {
-    pub(super) fn new(waker: Waker) -> Self {
+    pub(super) fn new(waker: Option<Waker>) -> Self {
         Bell { rung: AtomicBool::new(false), waker }
     }
 
@@ -22,7 +22,7 @@ impl Bell {
     pub(crate) fn ring(&self) {
         if !self.rung.swap(true, AcqRel) {
             // A loop that was closed has no poller to wake, and nobody who would fetch anything.
-            let _ = self.waker.wake();
+            let _ = self.waker.as_ref().map(Waker::wake);
         }
     }
 

@@ -261,8 +261,7 @@ fn rearm_after_fork(this: Loop<'_, '_>) -> PyResult<()> {
         let poller = io.registry.rebuild().map_err(Error::Io)?;
         io.poller = Some((poller, Vec::new()));
         io.process = std::process::id();
-        let mut waker = this.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *waker = io.registry.waker();
+        *this.shared.waker() = Some(io.registry.waker());
     }
     Ok(())
 }

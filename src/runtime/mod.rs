@@ -12,7 +12,7 @@ pub(crate) mod sources;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mioloop_core::clock::{Clock, MonotonicClock, deadline_ns, seconds};
 use mioloop_core::inbox::Inbox;
@@ -99,12 +99,19 @@ pub(crate) struct Io {
 /// Any thread.
 pub(crate) struct Shared {
     inbox: Inbox<Ready>,
-    /// Any thread; locked only to wake a sleeping loop, or to replace the waker in a forked child.
-    waker: Mutex<Waker>,
+    /// Any thread; locked only to wake a sleeping loop, or to replace the waker in a forked child. None in a closed loop,
+    /// whose descriptors are closed.
+    waker: Mutex<Option<Waker>>,
     /// `threading.get_ident()` of the thread that runs the loop, 0 while none does.
     pub(crate) running: AtomicUsize,
     pub(crate) stopping: AtomicBool,
     flags: AtomicU8,
+}
+
+impl Shared {
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Loop thread only.
@@ -152,7 +159,7 @@ impl Runtime {
             }),
             shared: Shared {
                 inbox: Inbox::new(),
-                waker: Mutex::new(waker),
+                waker: Mutex::new(Some(waker)),
                 running: AtomicUsize::new(0),
                 stopping: AtomicBool::new(false),
                 flags: AtomicU8::new(0),
@@ -294,9 +301,8 @@ impl Runtime {
     #[inline(never)]
     pub(crate) fn enqueue_threadsafe(&self, ready: Ready) {
         if self.shared.inbox.push(ready) {
-            let waker = self.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             // A loop that is being closed has no poller to wake, and nothing left to do with the work.
-            let _ = waker.wake();
+            let _ = self.shared.waker().as_ref().map(Waker::wake);
         }
     }
 
@@ -318,7 +324,7 @@ impl Runtime {
 
     /// A bell for `hang_bell`.
     pub(crate) fn make_bell(&self) -> Bell {
-        Bell::new(self.shared.waker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone())
+        Bell::new(self.shared.waker().clone())
     }
 
     /// From now on `work` is queued when the bell has been rung. The caller drops the work that hung there before.
@@ -334,7 +340,9 @@ impl Runtime {
     /// Gives up all queued work and every descriptor. The caller drops what is returned.
     pub(crate) fn close(&self, py: Python<'_>) -> Dropped {
         self.shared.flags.fetch_or(CLOSED, Relaxed);
+        *self.shared.waker() = None;
         let mut core = self.core.open(py);
+        core.scratch = Vec::new();
         self.shared.inbox.drain(&mut core.ready);
         let mut io = core.io.take();
         let watched = io.as_mut().map(|io| io.sources.clear(&mut io.registry));
