@@ -89,12 +89,12 @@ fn add_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
 }
 
 fn remove_reader<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
-    check_no_transport(loop_, args, "remove_reader")?;
+    check_before_removal(loop_, args, "remove_reader")?;
     remove(loop_, args, "remove_reader", Direction::Read)
 }
 
 fn remove_writer<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
-    check_no_transport(loop_, args, "remove_writer")?;
+    check_before_removal(loop_, args, "remove_writer")?;
     remove(loop_, args, "remove_writer", Direction::Write)
 }
 
@@ -128,9 +128,18 @@ fn check_no_transport<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &s
     ensure_no_transport(loop_, args.required(method, 0, "fd")?)
 }
 
+/// As above, but a closed socket, whose number is -1, passes.
+fn check_before_removal<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str) -> PyResult<()> {
+    let file = args.required(method, 0, "fd")?;
+    RawFd::try_from(number(file)?).map_or(Ok(()), |fd| check_number(loop_, file, fd))
+}
+
 /// asyncio's RuntimeError if an open transport uses the descriptor.
 pub(crate) fn ensure_no_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
-    let fd = descriptor(file)?;
+    check_number(loop_, file, descriptor(file)?)
+}
+
+fn check_number(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, fd: RawFd) -> PyResult<()> {
     let used = {
         let core = loop_.core.open(loop_.py());
         let found = core.io.as_ref().and_then(|io| Some((io, io.registry.token_of(fd)?)));
@@ -162,7 +171,8 @@ fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: 
     let watched = {
         let mut core = loop_.core.open(py);
         let Io { registry, sources, .. } = core.io.as_mut().ok_or(Error::Closed)?;
-        sources.watch(registry, fd, direction, work)
+        let kept = (!file.is_instance_of::<PyInt>()).then_some(file);
+        sources.watch(registry, fd, kept, direction, work)
     };
     match watched {
         Ok(replaced) => handle::cancel_all(py, replaced)?,
@@ -185,34 +195,45 @@ fn remove<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, directio
         let text = format!("{method}() takes 2 positional arguments but {} were given", args.len() + 1);
         return Err(Error::Type(text).into());
     }
-    let fd = descriptor(file)?;
-    let removed = {
+    let fd = descriptor(file);
+    let (removed, outcome) = {
         let mut core = loop_.core.open(py);
-        match core.io.as_mut() {
-            Some(Io { registry, sources, .. }) => sources.unwatch(registry, fd, direction),
-            None => Ok(None),
+        let Some(Io { registry, sources, .. }) = core.io.as_mut() else { return reply::bool(py, false) };
+        // A file that is closed has no number, and is known all the same.
+        let token = match &fd {
+            Ok(fd) => registry.token_of(*fd),
+            Err(_) => sources.token_of_file(file),
+        };
+        match (token, fd) {
+            (Some(token), _) => sources.unwatch(registry, token, direction),
+            (None, Ok(_)) => return reply::bool(py, false),
+            (None, Err(error)) => return Err(error),
         }
     };
-    let removed = removed.map_err(Error::Io)?;
-    let found = removed.is_some();
-    handle::cancel_all(py, removed)?;
+    outcome.map_err(Error::Io)?;
+    let found = !removed.work.is_empty();
+    handle::cancel_all(py, removed.work)?;
+    drop(removed.references);
     reply::bool(py, found)
 }
 
 /// The number behind a descriptor or an object with `fileno()`; asyncio's errors otherwise.
 pub(crate) fn descriptor(file: Borrowed<'_, '_, PyAny>) -> PyResult<RawFd> {
-    let invalid = |_| -> PyErr {
-        let shown = file.repr().map_or_else(|_| String::new(), |repr| repr.to_string());
-        Error::Value(format!("Invalid file object: {shown}")).into()
-    };
-    let fd: i64 = if file.is_instance_of::<PyInt>() {
-        file.extract()?
-    } else {
-        let number = file.call_method0(&names(file.py()).fileno).map_err(invalid)?;
-        number.extract().map_err(invalid)?
-    };
+    let fd = number(file)?;
     RawFd::try_from(fd)
         .ok()
         .filter(|fd| *fd >= 0)
         .ok_or_else(|| Error::Value(format!("Invalid file descriptor: {fd}")).into())
+}
+
+fn number(file: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
+    let invalid = |_| -> PyErr {
+        let shown = file.repr().map_or_else(|_| String::new(), |repr| repr.to_string());
+        Error::Value(format!("Invalid file object: {shown}")).into()
+    };
+    if file.is_instance_of::<PyInt>() {
+        return file.extract();
+    }
+    let number = file.call_method0(&names(file.py()).fileno).map_err(invalid)?;
+    number.extract().map_err(invalid)
 }

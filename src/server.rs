@@ -152,7 +152,8 @@ impl<'py> This<'_, 'py, Acceptor> {
             sources.attach(registry, self.fd.number(), Owner::Server, None)
         };
         let (token, left) = attached.map_err(Error::Io)?;
-        handle::cancel_all(py, left)?;
+        handle::cancel_all(py, left.work)?;
+        drop(left.references);
         self.state.open(py).token = Some(token);
         self.wait(loop_);
         Ok(())

@@ -216,7 +216,7 @@ fn wait<'py>(
         sources.operate(registry, fd.number(), identity, direction, work)
     };
     let (token, left) = operated.map_err(Error::Io)?;
-    drop(left.identities);
+    drop(left.references);
     handle::cancel_all(py, left.work)?;
     of(&operation).state.open(py).token = Some(token);
     Ok(future)
@@ -285,12 +285,13 @@ impl<'py> This<'_, 'py, Operation> {
         };
         drop(rest);
         let Some(token) = token else { return Ok(()) };
-        let left = {
+        let (left, outcome) = {
             let mut core = loop_.core.open(py);
             let Some(Io { registry, sources, .. }) = core.io.as_mut() else { return Ok(()) };
             sources.finish(registry, token, self.direction, self.object())
         };
-        left.map(drop).map_err(|error| Error::Io(error).into())
+        drop(left);
+        outcome.map_err(|error| Error::Io(error).into())
     }
 }
 

@@ -6,8 +6,10 @@ tested here is that no caller can tell.
 
 import asyncio
 import fcntl
+import gc
 import os
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -323,6 +325,67 @@ def test_a_descriptor_number_used_again(loop: Loop) -> None:
         assert loop.remove_reader(read)
         os.close(read)
         os.close(write)
+
+
+def test_a_closed_socket_can_still_be_removed(loop: Loop, pair: Pair) -> None:
+    """anyio closes a socket first; its number is -1 then, and the object stands for it."""
+    ours, theirs = pair
+    loop.add_reader(ours, print)
+    loop.add_writer(theirs, print)
+    ours.close()
+    theirs.close()
+    assert loop.remove_writer(ours) is False
+    assert loop.remove_reader(ours) is True
+    assert loop.remove_writer(theirs) is True
+    with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+        loop.remove_reader(ours)
+
+
+def test_a_closed_socket_with_a_reader_and_a_writer(loop: Loop, pair: Pair) -> None:
+    """The poller would have to be told of the one that stays, and cannot: both are gone."""
+    ours, _ = pair
+    loop.add_reader(ours, print)
+    loop.add_writer(ours, print)
+    ours.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        loop.remove_writer(ours)
+    with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+        loop.remove_reader(ours)
+
+
+def test_a_closed_socket_never_stands_for_its_successor(loop: Loop) -> None:
+    """The number of the closed one has a new socket by now, with a reader of its own."""
+    first, first_peer = socket.socketpair()
+    loop.add_reader(first, print)
+    number = first.fileno()
+    first.close()
+    second, second_peer = socket.socketpair()
+    with first_peer, second, second_peer:
+        if second.fileno() != number:
+            pytest.skip("the number was not given again")
+        assert loop.remove_reader(first) is True
+        second_peer.send(b"x")
+        loop.add_reader(second, loop.stop)
+        loop.run_forever()
+        assert loop.remove_reader(second) is True
+
+
+def test_a_watched_file_is_kept_until_it_is_removed(loop: Loop, pair: Pair) -> None:
+    """As asyncio's selector keeps it: the socket of a forgotten object stays open."""
+    _, theirs = pair
+    watched = socket.socket(fileno=os.dup(theirs.fileno()))
+    kept = weakref.ref(watched)
+    number = watched.fileno()
+    loop.add_reader(watched, print)
+    loop.add_writer(watched, print)
+    del watched
+    gc.collect()
+    assert kept() is not None
+    assert loop.remove_writer(number)
+    assert kept() is not None
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        loop.remove_reader(number)
+    assert kept() is None
 
 
 def test_context_of_a_reader(loop: Loop, pair: Pair) -> None:

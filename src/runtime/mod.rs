@@ -33,7 +33,7 @@ use crate::py::registry;
 use crate::py::thread::thread_tag;
 use bell::Bell;
 use ready::Ready;
-use sources::Sources;
+use sources::{Left, Sources};
 
 const CLOSED: u8 = 1;
 const DEBUG: u8 = 2;
@@ -367,6 +367,7 @@ impl Runtime {
             core.ready.iter().chain(&core.turn_end).for_each(&mut visit_queued);
             core.timers.iter().for_each(&mut visit_queued);
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
+            core.io.iter().flat_map(|io| io.sources.files()).for_each(&mut visit);
             core.bell.iter().for_each(|(_, ready)| visit(&ready.object));
             core.entered.iter().for_each(&mut visit);
         }
@@ -381,7 +382,7 @@ impl Runtime {
 pub(crate) struct Dropped {
     _ready: VecDeque<Ready>,
     _timers: Vec<Ready>,
-    _watched: Option<Vec<Ready>>,
+    _watched: Option<Left>,
     _bell: Option<(Arc<Bell>, Ready)>,
     _io: Option<Io>,
 }

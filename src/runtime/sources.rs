@@ -45,13 +45,16 @@ struct Source {
     missed: Missed,
     /// `sock_*`: a weak reference to the socket. Another one with the same number is not this registration's.
     identity: Option<Owned>,
+    /// `add_reader`, `add_writer`: the object that was given for the descriptor. It is kept, and finds the
+    /// registration when it is closed and knows its number no more.
+    file: Option<Owned>,
 }
 
 /// What a registration has left behind; dropping it may run Python code.
 #[derive(Default)]
 pub(crate) struct Left {
     pub(crate) work: Vec<Ready>,
-    pub(crate) identities: Vec<Owned>,
+    pub(crate) references: Vec<Owned>,
 }
 
 /// Edge-triggered: readiness to read that came while nobody waited for it. (To write needs none: whoever arms writing
@@ -68,7 +71,16 @@ const BOTH: Interest = Interest { readable: true, writable: true };
 
 impl Source {
     fn new(token: Token, owner: Owner) -> Self {
-        Source { token, owner, read: None, write: None, drain: None, missed: Missed::Nothing, identity: None }
+        Source {
+            token,
+            owner,
+            read: None,
+            write: None,
+            drain: None,
+            missed: Missed::Nothing,
+            identity: None,
+            file: None,
+        }
     }
 
     fn interest(&self) -> Interest {
@@ -85,8 +97,9 @@ impl Source {
         }
     }
 
-    fn into_work(self) -> impl Iterator<Item = Ready> {
-        self.read.into_iter().chain(self.write)
+    fn leave(self, left: &mut Left) {
+        left.work.extend(self.read.into_iter().chain(self.write));
+        left.references.extend(self.identity.into_iter().chain(self.file));
     }
 
     /// The reading work, in the form for input that has ended if it has.
@@ -121,12 +134,13 @@ impl Sources {
         Sources { slots: Vec::new() }
     }
 
-    /// Queues `work` whenever `fd` is ready in this direction, level-triggered. Returns the work it replaces; on error
-    /// also the new work, so that the caller may drop it.
+    /// Queues `work` whenever `fd` is ready in this direction, level-triggered. `file` is what stands for the descriptor
+    /// if that is no number. Returns the work it replaces; on error also the new work, so that the caller may drop it.
     pub(crate) fn watch(
         &mut self,
         registry: &mut Registry,
         fd: RawFd,
+        file: Option<Borrowed<'_, '_, PyAny>>,
         direction: Direction,
         work: Ready,
     ) -> Result<Option<Ready>, (Refused, Ready)> {
@@ -135,6 +149,9 @@ impl Sources {
             Err(refused) => return Err((refused, work)),
         };
         let source = self.get_mut(token).expect("level_token found or made it");
+        if source.file.is_none() {
+            source.file = file.map(Owned::of);
+        }
         let replaced = source.slot(direction).replace(work);
         if is_new || replaced.is_some() {
             return Ok(replaced);
@@ -149,26 +166,38 @@ impl Sources {
         }
     }
 
-    /// Stops watching one direction; returns its work if there was any.
+    /// Stops watching one direction; returns its work if there was any, on an error too.
     pub(crate) fn unwatch(
         &mut self,
         registry: &mut Registry,
-        fd: RawFd,
+        token: Token,
         direction: Direction,
-    ) -> io::Result<Option<Ready>> {
-        let Some(source) = registry.token_of(fd).and_then(|token| self.get_mut(token)) else { return Ok(None) };
-        let (token, level) = (source.token, source.owner == Owner::Callbacks);
-        let Some(work) = source.slot(direction).take() else { return Ok(None) };
+    ) -> (Left, io::Result<()>) {
+        let mut left = Left::default();
+        let Some(source) = self.get_mut(token) else { return (left, Ok(())) };
+        let level = source.owner == Owner::Callbacks;
+        let Some(work) = source.slot(direction).take() else { return (left, Ok(())) };
+        left.work.push(work);
         let interest = source.interest();
-        if source.read.is_some() || source.write.is_some() {
-            if level {
-                registry.set_interest(token, interest)?;
+        let outcome = if source.read.is_some() || source.write.is_some() {
+            let outcome = if level { registry.set_interest(token, interest) } else { Ok(()) };
+            if outcome.is_err() {
+                // The descriptor was closed behind our back. As in `selectors`, that is the end of it.
+                let _ = self.end(registry, token, &mut left);
             }
+            outcome
         } else if level || source.owner == Owner::Server {
-            self.remove(token);
-            registry.deregister(token)?;
-        }
-        Ok(Some(work))
+            self.end(registry, token, &mut left)
+        } else {
+            Ok(())
+        };
+        (left, outcome)
+    }
+
+    /// The registration that was made with `file`.
+    pub(crate) fn token_of_file(&self, file: Borrowed<'_, '_, PyAny>) -> Option<Token> {
+        let is_same = |kept: &Owned| kept.as_ptr() == file.as_ptr();
+        self.slots.iter().flatten().find(|source| source.file.as_ref().is_some_and(is_same)).map(|source| source.token)
     }
 
     /// The level-triggered registration of `fd`, made if it is not there, and whether it was: then it waits in this
@@ -211,13 +240,12 @@ impl Sources {
         fd: RawFd,
         owner: Owner,
         drain: Option<Run>,
-    ) -> io::Result<(Token, Vec<Ready>)> {
-        let mut left = Vec::new();
+    ) -> io::Result<(Token, Left)> {
+        let mut left = Left::default();
         if let Some(former) = registry.token_of(fd)
             && self.owner_of(former).is_some_and(|former| former != Owner::Transport)
         {
-            left.extend(self.remove(former).into_iter().flat_map(Source::into_work));
-            registry.deregister(former)?;
+            self.end(registry, former, &mut left)?;
         }
         let token = registry.register(fd, BOTH, Trigger::Edge)?;
         self.insert(Source { drain, ..Source::new(token, owner) });
@@ -244,17 +272,14 @@ impl Sources {
                     left.work.extend(source.slot(direction).replace(work));
                     source.interest()
                 });
-                left.identities.push(identity);
+                left.references.push(identity);
                 if level {
                     registry.set_interest(token, interest)?;
                 }
                 return Ok((token, left));
             }
             let former = source.token;
-            let source = self.remove(former).expect("it was there above");
-            left.identities.extend(source.identity);
-            left.work.extend(source.read.into_iter().chain(source.write));
-            registry.deregister(former)?;
+            self.end(registry, former, &mut left)?;
         }
         let token = registry.register(fd, BOTH, Trigger::Edge)?;
         let mut source = Source { identity: Some(identity), ..Source::new(token, Owner::Operations) };
@@ -270,22 +295,23 @@ impl Sources {
         token: Token,
         direction: Direction,
         object: Borrowed<'_, '_, PyAny>,
-    ) -> io::Result<Option<Ready>> {
-        let Some(source) = self.get_mut(token) else { return Ok(None) };
+    ) -> (Left, io::Result<()>) {
+        let mut left = Left::default();
+        let Some(source) = self.get_mut(token) else { return (left, Ok(())) };
         if source.slot(direction).as_ref().is_none_or(|work| work.object.as_ptr() != object.as_ptr()) {
-            return Ok(None);
+            return (left, Ok(()));
         }
-        let work = source.slot(direction).take();
-        if source.owner == Owner::Callbacks {
-            let interest = source.interest();
-            if interest.readable || interest.writable {
-                registry.set_interest(token, interest)?;
-            } else {
-                self.remove(token);
-                registry.deregister(token)?;
-            }
+        left.work.extend(source.slot(direction).take());
+        if source.owner != Owner::Callbacks {
+            return (left, Ok(()));
         }
-        Ok(work)
+        let interest = source.interest();
+        let outcome = if interest.readable || interest.writable {
+            registry.set_interest(token, interest)
+        } else {
+            self.end(registry, token, &mut left)
+        };
+        (left, outcome)
     }
 
     /// What waits for a descriptor, in both directions.
@@ -296,11 +322,11 @@ impl Sources {
     }
 
     /// Ends a registration; returns its work.
-    pub(crate) fn detach(&mut self, registry: &mut Registry, token: Token) -> Vec<Ready> {
-        let work = self.remove(token).into_iter().flat_map(Source::into_work).collect();
+    pub(crate) fn detach(&mut self, registry: &mut Registry, token: Token) -> Left {
+        let mut left = Left::default();
         // The descriptor goes away: an error here has nobody to matter to.
-        let _ = registry.deregister(token);
-        work
+        let _ = self.end(registry, token, &mut left);
+        left
     }
 
     /// As `detach`, for a descriptor that its only owner closes next.
@@ -372,18 +398,23 @@ impl Sources {
         }
     }
 
+    /// The objects that stand for descriptors.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Owned> {
+        self.slots.iter().flatten().flat_map(|source| &source.file)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ready> {
         self.slots.iter().flatten().flat_map(|source| source.read.iter().chain(&source.write))
     }
 
-    pub(crate) fn clear(&mut self, registry: &mut Registry) -> Vec<Ready> {
-        let mut work = Vec::new();
+    pub(crate) fn clear(&mut self, registry: &mut Registry) -> Left {
+        let mut left = Left::default();
         for source in self.slots.drain(..).flatten() {
             // The loop goes away with its registrations: an error here has nobody to matter to.
             let _ = registry.deregister(source.token);
-            work.extend(source.into_work());
+            source.leave(&mut left);
         }
-        work
+        left
     }
 
     fn get(&self, token: Token) -> Option<&Source> {
@@ -401,6 +432,14 @@ impl Sources {
             self.slots.resize_with(index + 1, || None);
         }
         self.slots[index] = Some(source);
+    }
+
+    /// Takes a registration out of both tables.
+    fn end(&mut self, registry: &mut Registry, token: Token, left: &mut Left) -> io::Result<()> {
+        if let Some(source) = self.remove(token) {
+            source.leave(left);
+        }
+        registry.deregister(token)
     }
 
     fn remove(&mut self, token: Token) -> Option<Source> {

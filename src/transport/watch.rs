@@ -32,7 +32,8 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             sources.attach(registry, fd.number(), Owner::Transport, K::TO_THE_END)
         };
         let (token, left) = attached.map_err(Error::Io)?;
-        handle::cancel_all(py, left)?;
+        handle::cancel_all(py, left.work)?;
+        drop(left.references);
         self.state.open(py).token = Some(token);
         Ok(token)
     }
@@ -106,7 +107,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
         let watched = {
             let mut core = loop_.core.open(py);
             let Io { registry, sources, .. } = core.io.as_mut().ok_or(Error::Closed)?;
-            sources.watch(registry, fd.number(), direction, work)
+            sources.watch(registry, fd.number(), None, direction, work)
         };
         match watched {
             Ok(replaced) => handle::cancel_all(py, replaced),
