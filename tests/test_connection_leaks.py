@@ -405,3 +405,48 @@ def test_a_watched_descriptor_that_is_closed_before_the_loop_looks(run: Run) -> 
         peer.close()
 
     run(main())
+
+
+def test_a_number_that_was_closed_and_given_to_another_connection(run: Run, loop_kind: str) -> None:
+    """The transport that had it ends; nothing of what it writes goes to its successor."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio writes to whoever has the number")
+
+    async def main() -> None:
+        made: list[Recorder] = []
+
+        def factory() -> Recorder:
+            made.append(Recorder())
+            return made[-1]
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        old, old_protocol, old_peer = await connect()
+        number = old.get_extra_info("socket").fileno()
+        with Peer(socket.create_connection(server.sockets[0].getsockname())) as peer:
+            os.close(number)
+            lower = [os.dup(0)]
+            while lower[-1] < number:
+                lower.append(os.dup(0))
+            for filler in lower:
+                if filler >= number:
+                    os.close(filler)
+            await until(lambda: bool(made))  # accepted, with the lowest number that is free
+            await until(lambda: made[0].calls == ["made"])
+            new = made[0].transport
+            assert new._sock_fd == number
+            old.write(b"to nobody")
+            assert isinstance(await old_protocol.ended(), OSError)
+            new.write(b"mine")
+            assert await peer.read(4) == b"mine"
+            peer.send(b"yours")
+            assert await made[0].got(5) == b"yours"
+            for filler in lower:
+                if filler < number:
+                    os.close(filler)
+        await made[0].ended()
+        old_peer.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())

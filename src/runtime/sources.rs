@@ -242,12 +242,17 @@ impl Sources {
         drain: Option<Run>,
     ) -> io::Result<(Token, Left)> {
         let mut left = Left::default();
-        if let Some(former) = registry.token_of(fd)
-            && self.owner_of(former).is_some_and(|former| former != Owner::Transport)
+        let former = registry.token_of(fd).filter(|former| self.owner_of(*former).is_some());
+        if let Some(former) = former
+            && self.owner_of(former) != Some(Owner::Transport)
         {
             self.end(registry, former, &mut left)?;
         }
         let token = registry.register(fd, BOTH, Trigger::Edge)?;
+        // The kernel takes the number as new, so the descriptor of a transport that has it was closed behind its back.
+        if let Some(former) = former {
+            self.end(registry, former, &mut left)?;
+        }
         self.insert(Source { drain, ..Source::new(token, owner) });
         Ok((token, left))
     }
@@ -330,9 +335,13 @@ impl Sources {
     }
 
     /// As `detach`, for a descriptor that its only owner closes next.
-    pub(crate) fn forget(&mut self, registry: &mut Registry, token: Token) -> Vec<Ready> {
+    pub(crate) fn forget(&mut self, registry: &mut Registry, token: Token) -> Left {
+        let mut left = Left::default();
+        if let Some(source) = self.remove(token) {
+            source.leave(&mut left);
+        }
         registry.forget(token);
-        self.remove(token).into_iter().flat_map(Source::into_work).collect()
+        left
     }
 
     /// Waits in one direction. Returns the work it replaces and, if the descriptor has become ready in the meantime, the

@@ -38,6 +38,10 @@ pub(crate) struct SocketKind {
     pub(crate) protocol: i32,
 }
 
+impl SocketKind {
+    const NONE: Self = SocketKind { family: 0, type_: 0, protocol: 0 };
+}
+
 /// What `get_extra_info` knows. Loop thread only.
 pub(crate) struct Info {
     pub(super) socket: Socket,
@@ -111,6 +115,27 @@ impl Info {
                 None
             }
             Socket::Closed(_) | Socket::ClosedUnseen(_) => None,
+        }
+    }
+
+    /// The descriptor was closed by somebody else, and its number is another's: it must not be closed again. Gives the
+    /// Python socket that must be told so.
+    pub(super) fn disown(&mut self, py: Python<'_>) -> Option<Owned> {
+        match std::mem::replace(&mut self.socket, Socket::ClosedUnseen(SocketKind::NONE)) {
+            Socket::Accepted { fd, kind } => {
+                let _not_ours = fd.into_raw_fd();
+                self.socket = Socket::ClosedUnseen(kind);
+                None
+            }
+            Socket::Python(socket) => {
+                let told = socket.clone_ref(py);
+                self.socket = Socket::Closed(socket);
+                Some(told)
+            }
+            closed => {
+                self.socket = closed;
+                None
+            }
         }
     }
 

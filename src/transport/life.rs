@@ -6,11 +6,12 @@
 use mioloop_core::connection::Next;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use rustix::io::Errno;
 
 use super::{Kind, Loop, Transport, of};
 use crate::py::class::This;
 use crate::py::compat;
-use crate::py::errors;
+use crate::py::errors::{self, Error};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::ready::{Failure, Ready};
@@ -82,6 +83,21 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
         };
         let given_up = self.give_up();
         told.and(given_up)
+    }
+
+    /// Ends without touching the descriptor, whose number is another file's by now.
+    pub(super) fn lose_descriptor(&self) -> PyResult<()> {
+        let py = self.py();
+        let socket = {
+            let mut state = self.state.open(py);
+            state.token = None;
+            state.info.disown(py)
+        };
+        if let Some(socket) = socket {
+            socket.bind(py).call_method0("detach")?;
+        }
+        let error = PyErr::from(Error::Io(Errno::BADF.into()));
+        self.force_close(Some(error.into_value(py).into_bound(py).into_any()))
     }
 
     /// Closes the socket and lets everything go.

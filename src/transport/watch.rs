@@ -7,6 +7,8 @@
 use mioloop_core::poller::Token;
 use pyo3::prelude::*;
 
+use super::datagram::Datagram;
+use super::stream::Stream;
 use super::{Kind, Loop, Transport};
 use crate::handle;
 use crate::py::class::This;
@@ -14,6 +16,19 @@ use crate::py::errors::Error;
 use crate::runtime::Io;
 use crate::runtime::ready::Ready;
 use crate::runtime::sources::{Direction, Owner, Refused};
+
+/// Transports whose descriptor somebody else has closed: its number is another file's by now.
+fn evict(py: Python<'_>, left: &[Ready]) -> PyResult<()> {
+    for work in left {
+        let object = work.object.borrow(py);
+        if let Some(stream) = This::<Transport<Stream>>::of_exact(object) {
+            stream.lose_descriptor()?;
+        } else if let Some(datagrams) = This::<Transport<Datagram>>::of_exact(object) {
+            datagrams.lose_descriptor()?;
+        }
+    }
+    Ok(())
+}
 
 impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
     /// The registration, made the first time.
@@ -32,6 +47,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             sources.attach(registry, fd.number(), Owner::Transport, K::TO_THE_END)
         };
         let (token, left) = attached.map_err(Error::Io)?;
+        evict(py, &left.work)?;
         handle::cancel_all(py, left.work)?;
         drop(left.references);
         self.state.open(py).token = Some(token);
