@@ -170,6 +170,7 @@ fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: 
     let (handle, work) = handle::work(loop_, callback)?;
     let watched = {
         let mut core = loop_.core.open(py);
+        core.look = true;
         let Io { registry, sources, .. } = core.io.as_mut().ok_or(Error::Closed)?;
         let kept = (!file.is_instance_of::<PyInt>()).then_some(file);
         sources.watch(registry, fd, kept, direction, work)

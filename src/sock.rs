@@ -121,6 +121,7 @@ fn send_all<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
     let method = "sock_sendall";
     let (socket, data) = (args.required(method, 0, "sock")?, args.required(method, 1, "data")?);
     let fd = check(loop_, socket)?;
+    loop_.look_soon(loop_.py());
     match try_send(loop_.py(), fd, data, 0)? {
         Outcome::Done(none) => Ok(none),
         Outcome::Failed(error) => Err(error),

@@ -233,6 +233,14 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
         self.state.open(py).loop_.as_ref().map(|loop_| loop_.clone_ref(py))
     }
 
+    /// Something was sent or closed, which the next poll may have to tell a peer.
+    fn look_soon(&self) -> PyResult<()> {
+        self.with_loop(|loop_| {
+            loop_.look_soon(self.py());
+            Ok(())
+        })
+    }
+
     /// Calls `body` with the loop; does nothing once the connection has ended.
     fn with_loop<R: Default>(&self, body: impl FnOnce(Loop<'_, 'py>) -> PyResult<R>) -> PyResult<R> {
         match self.loop_object() {

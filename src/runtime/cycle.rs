@@ -1,8 +1,9 @@
 //! The turn of the loop: poll, dispatch, expire timers, run what is ready, report what failed.
 //!
 //! Called by `event_loop.rs` for `_run()`. A turn runs what was ready when it began and nothing that it made ready,
-//! as asyncio does. While there is work the kernel is asked only now and then: `MOST_TURNS` and `MOST_TIME_NS` bound how
-//! long I/O and signals may wait for it. The interpreter is let go only for a poll that may block.
+//! as asyncio does. While there is work the kernel is asked only after something was sent, closed or registered, and else
+//! now and then: `MOST_TURNS` and `MOST_TIME_NS` bound how long I/O and signals may wait for it. The interpreter is let go
+//! only for a poll that may block.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -78,11 +79,12 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
         this.shared.inbox.drain(&mut core.ready);
     }
     let busy = !core.ready.is_empty() || this.shared.stopping.load(Relaxed);
+    let look = core.look;
     let deadline = if core.timers.is_empty() { None } else { core.timers.next_deadline() };
     drop(core);
 
     last.turns += 1;
-    if busy && deadline.is_none() && !last.turns.is_multiple_of(CLOCK_TURNS) {
+    if busy && !look && deadline.is_none() && !last.turns.is_multiple_of(CLOCK_TURNS) {
         return run_batch(this);
     }
     // A loop that only waits for its descriptors needs no clock.
@@ -91,7 +93,7 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     if last.time_ns == NOT_LOOKED {
         last.time_ns = now;
     }
-    if !busy || last.turns >= MOST_TURNS || now.saturating_sub(last.time_ns) >= MOST_TIME_NS {
+    if !busy || look || last.turns >= MOST_TURNS || now.saturating_sub(last.time_ns) >= MOST_TIME_NS {
         let wait = match deadline {
             _ if busy => Wait::Now,
             None => Wait::Forever,
@@ -131,6 +133,7 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     }
     let (mut poller, mut events) = {
         let mut core = this.core.open(py);
+        core.look = false;
         let Some(io) = core.io.as_mut() else { return Err(Error::Closed.into()) };
         io.registry.rearm().map_err(Error::Io)?;
         let Some(away) = io.poller.take() else { return Err(Error::AlreadyRunning.into()) };

@@ -61,6 +61,8 @@ pub(crate) struct Core {
     pub(crate) io: Option<Io>,
     /// Counts the turns from 1.
     turn: u64,
+    /// Something was sent, closed or registered since the last poll: the next turn asks the kernel.
+    pub(crate) look: bool,
     /// What waits for the end of this turn.
     turn_end: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
@@ -151,6 +153,7 @@ impl Runtime {
                 last_timer: TimerKey::default(),
                 io: Some(io),
                 turn: 0,
+                look: false,
                 turn_end: Vec::new(),
                 scratch: Vec::new(),
                 spare_bytes: SpareBytes::new(),
@@ -309,6 +312,21 @@ impl Runtime {
     /// Queues `work` for a time of `loop.time()`: seconds.
     pub(crate) fn run_at(&self, py: Python<'_>, when: f64, work: Ready) {
         self.core.open(py).timers.insert(deadline_ns(when), work);
+    }
+
+    /// The next turn asks the kernel even if there is other work, as asyncio does in every turn: a peer in this very
+    /// thread is told in the next turn of what was sent in this one. Programs, and tests above all, count on that.
+    #[inline]
+    pub(crate) fn look_soon(&self, py: Python<'_>) {
+        self.core.open(py).look = true;
+    }
+
+    /// `turn` for whoever is about to send: with `look_soon`.
+    #[inline]
+    pub(crate) fn turn_of_sending(&self, py: Python<'_>) -> u64 {
+        let mut core = self.core.open(py);
+        core.look = true;
+        if self.is_running() { core.turn } else { 0 }
     }
 
     /// The number of this turn; 0 if the loop does not run.

@@ -103,6 +103,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
     /// Closes the socket and lets everything go.
     pub(super) fn give_up(&self) -> PyResult<()> {
         let py = self.py();
+        self.look_soon()?;
         let (socket, server, rest) = {
             let mut state = self.state.open(py);
             let fd = state.fd;

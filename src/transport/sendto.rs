@@ -136,6 +136,7 @@ fn send_or_queue<'py>(
     let to = destination(this, address)?;
     let waits = this.state.open(this.py()).own.has_backlog();
     if !waits {
+        this.look_soon()?;
         match attempt(this, data, &to) {
             Ok(Sent::Yes) => return Ok(()),
             Ok(Sent::Blocked) => {}

@@ -85,7 +85,7 @@ fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAn
     let py = this.py();
     let Some(loop_object) = this.loop_object() else { return Ok(()) };
     let Some(loop_) = Runtime::receive(loop_object.borrow(py)) else { return Ok(()) };
-    let turn = loop_.turn(py);
+    let turn = loop_.turn_of_sending(py);
     let direct = {
         let mut state = this.state.open(py);
         // Turn 0: the loop does not run, and no end of a turn will come.
@@ -312,6 +312,7 @@ pub(super) fn write_eof<'py>(this: This<'_, 'py, Transport>) -> Reply<'py> {
     };
     if let Some(fd) = now {
         shut_down(fd)?;
+        this.look_soon()?;
     }
     reply::none(py)
 }

@@ -132,6 +132,7 @@ fn write_data<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>) -> Reply<'p
     }
     let mut sent = 0;
     if !waits {
+        this.look_soon()?;
         match buffer::with_bytes(data, |bytes| (uninterrupted(|| write(fd, bytes)), bytes.len())) {
             Ok((Ok(count), size)) if count == size => return reply::none(py),
             Ok((Ok(count), _)) => sent = count,
