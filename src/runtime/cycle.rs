@@ -53,7 +53,7 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     let result = loop {
         if let Err(error) = turn(this, &mut last) {
             // Writes that were put off still go; the first error is the one that counts.
-            let _ = end_turn(this);
+            let _ = run_put_off(this);
             break Err(error);
         }
         if this.shared.stopping.load(Relaxed) {
@@ -74,7 +74,6 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
 fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     let py = this.py();
     let mut core = this.core.open(py);
-    core.turn += 1;
     if !this.shared.inbox.is_empty() {
         this.shared.inbox.drain(&mut core.ready);
     }
@@ -183,27 +182,30 @@ fn expire_timers(this: Loop<'_, '_>, now_ns: u64) {
 fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
     let py = this.py();
     let mut left = this.core.open(py).ready.len();
-    while left > 0 {
+    loop {
+        let mut core = this.core.open(py);
+        if !core.put_off.is_empty() {
+            drop(core);
+            run_put_off(this)?;
+            core = this.core.open(py);
+        }
+        if left == 0 {
+            return Ok(());
+        }
         left -= 1;
-        let Some(work) = this.core.open(py).ready.pop_front() else { break };
+        core.unit += 1;
+        let Some(work) = core.ready.pop_front() else { return Ok(()) };
+        drop(core);
         let result = if this.is_debug() { run_timed(this, work) } else { (work.run)(this, work.object) };
         if let Err(failure) = result {
             report(this, failure)?;
         }
     }
-    end_turn(this)
 }
 
-/// Runs what was put off to the end of the turn: writes that go together.
-#[inline(always)]
-fn end_turn(this: Loop<'_, '_>) -> PyResult<()> {
-    let work = {
-        let mut core = this.core.open(this.py());
-        if core.turn_end.is_empty() {
-            return Ok(());
-        }
-        std::mem::take(&mut core.turn_end)
-    };
+/// Runs what a unit of work has put off to its end: writes that go together.
+fn run_put_off(this: Loop<'_, '_>) -> PyResult<()> {
+    let work = std::mem::take(&mut this.core.open(this.py()).put_off);
     work.into_iter().try_for_each(|work| (work.run)(this, work.object).or_else(|failure| report(this, failure)))
 }
 

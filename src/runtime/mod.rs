@@ -59,12 +59,12 @@ pub(crate) struct Core {
     /// The timer that was set last.
     last_timer: TimerKey,
     pub(crate) io: Option<Io>,
-    /// Counts the turns from 1.
-    turn: u64,
+    /// Counts the units of work from 1.
+    unit: u64,
     /// Something was sent, closed or registered since the last poll: the next turn asks the kernel.
     pub(crate) look: bool,
-    /// What waits for the end of this turn.
-    turn_end: Vec<Ready>,
+    /// What waits for the end of this unit of work.
+    put_off: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
     scratch: Vec<u8>,
     pub(crate) spare_bytes: SpareBytes,
@@ -152,9 +152,9 @@ impl Runtime {
                 timers: Timers::new(),
                 last_timer: TimerKey::default(),
                 io: Some(io),
-                turn: 0,
+                unit: 0,
                 look: false,
-                turn_end: Vec::new(),
+                put_off: Vec::new(),
                 scratch: Vec::new(),
                 spare_bytes: SpareBytes::new(),
                 bell: None,
@@ -321,23 +321,17 @@ impl Runtime {
         self.core.open(py).look = true;
     }
 
-    /// `turn` for whoever is about to send: with `look_soon`.
+    /// `unit` for whoever is about to send: with `look_soon`.
     #[inline]
-    pub(crate) fn turn_of_sending(&self, py: Python<'_>) -> u64 {
+    pub(crate) fn unit_of_sending(&self, py: Python<'_>) -> u64 {
         let mut core = self.core.open(py);
         core.look = true;
-        if self.is_running() { core.turn } else { 0 }
+        if self.is_running() { core.unit } else { 0 }
     }
 
-    /// The number of this turn; 0 if the loop does not run.
-    #[inline]
-    pub(crate) fn turn(&self, py: Python<'_>) -> u64 {
-        if self.is_running() { self.core.open(py).turn } else { 0 }
-    }
-
-    /// Runs `work` when everything else of this turn has run.
-    pub(crate) fn at_turn_end(&self, py: Python<'_>, work: Ready) {
-        self.core.open(py).turn_end.push(work);
+    /// Runs `work` when the unit of work that runs now has ended.
+    pub(crate) fn put_off(&self, py: Python<'_>, work: Ready) {
+        self.core.open(py).put_off.push(work);
     }
 
     /// A bell for `hang_bell`.
@@ -365,7 +359,7 @@ impl Runtime {
         let mut io = core.io.take();
         let watched = io.as_mut().map(|io| io.sources.clear(&mut io.registry));
         let mut ready = std::mem::take(&mut core.ready);
-        ready.extend(core.turn_end.drain(..));
+        ready.extend(core.put_off.drain(..));
         let timers = core.timers.clear();
         let bell = core.bell.take();
         drop(core);
@@ -382,7 +376,7 @@ impl Runtime {
         };
         self.shared.inbox.for_each(&mut visit_queued);
         if let Some(core) = self.core.peek() {
-            core.ready.iter().chain(&core.turn_end).for_each(&mut visit_queued);
+            core.ready.iter().chain(&core.put_off).for_each(&mut visit_queued);
             core.timers.iter().for_each(&mut visit_queued);
             core.io.iter().flat_map(|io| io.sources.iter()).for_each(|ready| visit(&ready.object));
             core.io.iter().flat_map(|io| io.sources.files()).for_each(&mut visit);

@@ -33,8 +33,9 @@ pub(crate) struct Stream {
     /// `write_eof()` was called.
     pub(super) eof: bool,
     pub(super) sending: Sending,
-    /// The turn of the last write that went to the kernel at once.
-    pub(super) wrote_in_turn: u64,
+    /// The unit of work in which it was last written to, and how many times.
+    pub(super) wrote_in: u64,
+    pub(super) in_a_row: u8,
     pub(super) outgoing: Outgoing<Chunk>,
 }
 
@@ -124,7 +125,8 @@ pub(crate) fn of_parts<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyRe
         reads_much: false,
         eof: false,
         sending: Sending::Direct,
-        wrote_in_turn: 0,
+        wrote_in: 0,
+        in_a_row: 0,
         outgoing: Outgoing::default(),
     };
     create(loop_, parts, own)

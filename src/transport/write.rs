@@ -1,8 +1,8 @@
 //! From the protocol to the descriptor: `write`, `writelines`, `write_eof`, and the backlog behind them.
 //!
-//! The first write of a turn goes to the kernel at once. Later ones of the same turn are *corked*: they wait for its end
-//! and go in one call. Whoever can tell the difference (a limit, `get_write_buffer_size`, `close`, the end of the turn)
-//! uncorks first. What the kernel does not take is the backlog, and goes when the descriptor is writable.
+//! The first write of a callback or task step goes to the kernel at once, later ones are *corked*: they wait for its end
+//! and go in one call. A transport that is written to several times in a row corks the first one too, from the next time
+//! on. Whoever can tell the difference (a limit, `get_write_buffer_size`, `close`) uncorks first. What the kernel does not take is the backlog, and goes when the descriptor is writable.
 
 use std::io::ErrorKind;
 
@@ -41,6 +41,31 @@ pub(super) enum Sending {
     Corked,
     /// The backlog goes when the descriptor is writable.
     Blocked,
+}
+
+/// When a write may go.
+#[derive(PartialEq, Eq)]
+enum Write {
+    AtOnce,
+    Later,
+}
+
+impl Stream {
+    /// Counts the writes of one unit of work; 0 while the loop does not run, when no end will come. What came in pairs
+    /// last time will do so again: an HTTP server's head and body, say.
+    #[inline(always)]
+    fn note_write(&mut self, unit: u64) -> Write {
+        if unit == 0 {
+            return Write::AtOnce;
+        }
+        if self.wrote_in == unit {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Write::Later;
+        }
+        let came_alone = self.in_a_row < 2;
+        (self.wrote_in, self.in_a_row) = (unit, 1);
+        if came_alone { Write::AtOnce } else { Write::Later }
+    }
 }
 
 /// `write(data)`.
@@ -85,17 +110,11 @@ fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAn
     let py = this.py();
     let Some(loop_object) = this.loop_object() else { return Ok(()) };
     let Some(loop_) = Runtime::receive(loop_object.borrow(py)) else { return Ok(()) };
-    let turn = loop_.turn_of_sending(py);
+    let unit = loop_.unit_of_sending(py);
     let direct = {
         let mut state = this.state.open(py);
-        // Turn 0: the loop does not run, and no end of a turn will come.
-        let direct = state.own.sending == Sending::Direct && (turn == 0 || state.own.wrote_in_turn != turn);
-        if direct {
-            state.own.wrote_in_turn = turn;
-            Some(state.fd)
-        } else {
-            None
-        }
+        let goes = state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct;
+        goes.then_some(state.fd)
     };
     let Some(fd) = direct else { return queue(this, loop_, data, 0) };
     match buffer::with_bytes(data, |bytes| (send_some(fd, bytes), bytes.len())) {
@@ -123,7 +142,7 @@ fn queue_blocked<'py>(
     this.pause_protocol()
 }
 
-/// Queues behind other data, or for the end of the turn.
+/// Queues behind other data, or for the end of the unit of work.
 fn queue<'py>(
     this: This<'_, 'py, Transport>,
     loop_: Loop<'_, 'py>,
@@ -153,12 +172,12 @@ fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyRe
     if sending == Sending::Blocked {
         return this.pause_protocol();
     }
-    if too_much || loop_.turn(py) == 0 {
+    if too_much || !loop_.is_running() {
         return flush(this, loop_);
     }
     if sending == Sending::Direct {
         this.state.open(py).own.sending = Sending::Corked;
-        loop_.at_turn_end(py, Ready { object: this.owned(), run: uncork_at_turn_end });
+        loop_.put_off(py, Ready { object: this.owned(), run: uncork_at_end });
     }
     Ok(())
 }
@@ -185,11 +204,10 @@ pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_,
     }
     this.with_loop(|loop_| {
         chunks.into_iter().for_each(|chunk| push(this, chunk));
-        let turn = loop_.turn(py);
+        let unit = loop_.unit_of_sending(py);
         let first = {
             let mut state = this.state.open(py);
-            let first = turn == 0 || std::mem::replace(&mut state.own.wrote_in_turn, turn) != turn;
-            first && state.own.sending == Sending::Direct
+            state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct
         };
         if first { flush(this, loop_) } else { after_push(this, loop_) }
     })?;
@@ -204,8 +222,8 @@ pub(super) fn uncork(this: This<'_, '_, Transport>) -> PyResult<()> {
     this.with_loop(|loop_| flush(this, loop_))
 }
 
-/// The end of the turn.
-fn uncork_at_turn_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
+/// The end of the unit of work.
+fn uncork_at_end(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure> {
     let this = of::<Stream>(&object, loop_.py());
     uncork(this).map_err(|error| Failure::of_work(this.object(), error))
 }
