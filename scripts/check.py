@@ -204,7 +204,8 @@ def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     checks.run(
         f"pytest {interpreter.name}",
         *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks),
-        *("--ignore=tests/architecture", "--durations=5", f"--capture={capture}"),
+        *("--ignore=tests/architecture", "--ignore=tests/ecosystem"),
+        *("--durations=5", f"--capture={capture}"),
     )
 
 
