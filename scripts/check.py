@@ -4,8 +4,9 @@
     scripts/check.py [--stages 'lint rust'] [--pythons '3.11 3.14']
 
 The stages are `lint`, `rust`, `python` (a wheel and its tests on each Python of this machine),
-`conformance` (CPython's own tests on each) and `debug` (the tests on Py_DEBUG builds). One that
-fails does not stop the others. The last line is the sum: `N passed, N failed`; a check that
+`conformance` (CPython's own tests on each) and `debug` (the tests on Py_DEBUG builds); by their
+names only, `ecosystem` (real packages and services) and `suites` (other packages' own tests). One
+that fails does not stop the others. The last line is the sum: `N passed, N failed`; a check that
 counts no tests of its own counts as one. Writes to target/ and .venvs/ only.
 """
 
@@ -31,6 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv" / "bin"
 WHEELS = ROOT / "target" / "wheels"
 MAX_SECONDS = 900  # for one command; one that takes longer is killed
+# The Pythons that real software is tried on, unless --pythons names others.
+ECOSYSTEM_PYTHONS = ("3.11", "3.13")
 MAX_WHEEL_BYTES = 3 * 1024 * 1024
 
 PYTEST_LINE = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
@@ -60,6 +63,7 @@ class Checks:
         self.newest = max(
             self.releases, key=lambda i: [int(part) for part in i.base.rstrip("t").split(".")]
         )
+        self.chosen = False  # by --pythons
         self.stage = ""
         self.results: list[Result] = []
 
@@ -193,6 +197,35 @@ def debug(checks: Checks) -> None:
             run_pytest(checks, interpreter)
 
 
+def ecosystem(checks: Checks) -> None:
+    """Real packages and services, in environments of their own."""
+    for interpreter in of_ecosystem(checks):
+        if install(checks, interpreter, "ecosystem"):
+            # What is not installed is a skip for a user, and in CI a failure.
+            required = {"MIOLOOP_ECOSYSTEM": "required"} if "CI" in os.environ else {}
+            checks.run(
+                interpreter.name,
+                *(venv_python(interpreter, "ecosystem"), "-m", "pytest", "-q"),
+                *("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio"),
+                *("--durations=5", "tests/ecosystem"),
+                **required,
+            )
+
+
+def suites(checks: Checks) -> None:
+    """The tests that other packages ship, on asyncio and on mioloop."""
+    for interpreter in of_ecosystem(checks):
+        if install(checks, interpreter, "suites"):
+            for name in ("aiohttp", "anyio", "uvicorn"):
+                python = venv_python(interpreter, "suites")
+                checks.run(f"{name} {interpreter.name}", python, "tests/ecosystem/suites.py", name)
+
+
+def of_ecosystem(checks: Checks) -> list[Interpreter]:
+    """The interpreters for `ecosystem` and `suites`."""
+    return [i for i in checks.releases if checks.chosen or i.name in ECOSYSTEM_PYTHONS]
+
+
 def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     """The feature tests on an installed wheel."""
     # What a debug build says when it aborts goes to the process's own standard error.
@@ -209,14 +242,18 @@ def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     )
 
 
-def venv_python(interpreter: Interpreter) -> Path:
+def venv_python(interpreter: Interpreter, group: str = "test") -> Path:
     """The interpreter of the environment that tests use."""
-    return ROOT / ".venvs" / interpreter.name / "bin" / "python"
+    name = interpreter.name if group == "test" else f"{group}-{interpreter.name}"
+    return ROOT / ".venvs" / name / "bin" / "python"
 
 
-def install(checks: Checks, interpreter: Interpreter) -> bool:
-    """Build the wheel for `interpreter` and install it, once per run; False if that failed."""
-    label = f"install {interpreter.name}"
+def install(checks: Checks, interpreter: Interpreter, group: str = "test") -> bool:
+    """Build the wheel for `interpreter` and install it, once per run; False if that failed.
+
+    group: the dependency group that is installed with it.
+    """
+    label = f"install {interpreter.name}" + ("" if group == "test" else f" for {group}")
     before = [result.ok for result in checks.results if result.label == label]
     if before:
         return before[-1]
@@ -224,7 +261,7 @@ def install(checks: Checks, interpreter: Interpreter) -> bool:
     if wheel is None:
         checks.note(label, 0, ok=False)
         return False
-    python = venv_python(interpreter)
+    python = venv_python(interpreter, group)
     made_with = python.parent.parent / "made-with"
     identity = f"{interpreter.path} {interpreter.release}"
     if not made_with.exists() or made_with.read_text() != identity:
@@ -236,9 +273,10 @@ def install(checks: Checks, interpreter: Interpreter) -> bool:
     pip = (TOOLS / "python", "-m", "pip", "--python", python, "install", "-q")
     return checks.run(
         label,
-        *("sh", "-euc", '"$@" --group test; "$@" --no-deps --force-reinstall "$WHEEL"', "sh"),
+        *("sh", "-euc", '"$@" --group "$GROUP"; "$@" --no-deps --force-reinstall "$WHEEL"', "sh"),
         *pip,
         WHEEL=str(wheel),
+        GROUP=group,
         PIP_DISABLE_PIP_VERSION_CHECK="1",
         PIP_ROOT_USER_ACTION="ignore",
     )
@@ -291,16 +329,22 @@ STAGES: dict[str, Callable[[Checks], None]] = {
     "python": python,
     "conformance": conformance,
     "debug": debug,
+    "ecosystem": ecosystem,
+    "suites": suites,
 }
+# What takes long or needs services runs when it is named.
+BY_NAME = ("ecosystem", "suites")
 
 
 def main() -> int:
     """The exit status: 0 if every check succeeded."""
     parser = argparse.ArgumentParser(description="Run what CI runs.")
-    parser.add_argument("--stages", default="", help=f"of: {' '.join(STAGES)} (all)")
+    parser.add_argument("--stages", default="", help=f"of: {' '.join(STAGES)}")
     parser.add_argument("--pythons", default="", help="names as scripts/pythons.py gives (all)")
     options = parser.parse_args()
-    stages = options.stages.replace(",", " ").split() or list(STAGES)
+    stages = options.stages.replace(",", " ").split() or [
+        name for name in STAGES if name not in BY_NAME
+    ]
     unknown = [name for name in stages if name not in STAGES]
     if unknown:
         parser.error(f"no such stage: {' '.join(unknown)}; there are: {' '.join(STAGES)}")
@@ -311,6 +355,7 @@ def main() -> int:
     if missing:
         parser.error(f"no such Python here: {' '.join(missing)}; see scripts/pythons.py")
     if wanted:
+        checks.chosen = True
         checks.releases = [i for i in checks.releases if i.name in wanted]
         checks.debug_builds = [i for i in checks.debug_builds if i.name in wanted]
     print("Python:", *(f"{i.name} ({i.release}{' debug' if i.debug else ''})" for i in found))
