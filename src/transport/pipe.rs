@@ -103,12 +103,16 @@ pub(super) fn repr<'py, K: Kind>(this: T<'_, 'py, K>, class: &str, polls: bool, 
     let state = this.state.open(this.py());
     let (fd, closed, closing) = (state.fd.number(), state.info.is_closed(), state.phase.is_closing());
     drop(state);
+    let unwatched = this.with_loop(|loop_| Ok(loop_.check_closed().is_err()))?;
     let text = match (closed, closing) {
         (true, _) => format!("<{class} closed fd={fd} closed>"),
         (false, closing) => {
             let life = if closing { " closing" } else { "" };
-            let word = if polls { "polling" } else { "idle" };
-            format!("<{class}{life} fd={fd} {word}{size}>")
+            match (unwatched, polls) {
+                (true, _) => format!("<{class}{life} fd={fd} open>"),
+                (false, true) => format!("<{class}{life} fd={fd} polling{size}>"),
+                (false, false) => format!("<{class}{life} fd={fd} idle{size}>"),
+            }
         }
     };
     Ok(text.into_pyobject(this.py())?.into_any())
