@@ -444,6 +444,22 @@ def test_an_unclosed_transport_is_reported(run: Run) -> None:
     run(main())
 
 
+def test_a_reader_that_goes_does_not_resume_the_writer(run: Run) -> None:
+    """What waits for the writer to go on, drain() above all, is told of the error."""
+
+    async def main() -> None:
+        read, write = pipe()
+        transport, protocol = await writing(write)
+        transport.write(bytes(1 << 20))
+        await a_while(0)
+        assert protocol.calls == ["made", "pause"]
+        read.close()
+        assert type(await protocol.ended()) is BrokenPipeError
+        assert protocol.calls == ["made", "pause", "lost"]
+
+    run(main())
+
+
 def test_repr(run: Run) -> None:
     async def main() -> None:
         read, write = pipe()
@@ -461,6 +477,17 @@ def test_repr(run: Run) -> None:
         assert " closed" in repr(reader) and " closed" in repr(writer)
 
     run(main())
+
+
+def test_repr_when_the_loop_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    read, write = pipe()
+    transport, protocol = loop.run_until_complete(reading(read))
+    loop.close()
+    assert f"fd={read.fileno()} open" in repr(transport)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        del transport, protocol
+        gc.collect()
+    write.close()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="pipe transports lack is_reading in 3.10")

@@ -35,7 +35,8 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
         let resumes = {
             let mut state = self.state.open(self.py());
             let size = state.own.backlog_size();
-            state.marks.resumes(size)
+            // What is lost takes no more, though nothing is left to wait for.
+            !state.phase.is_lost() && state.marks.resumes(size)
         };
         if resumes { self.tell(&names(self.py()).resume_writing, "protocol.resume_writing() failed") } else { Ok(()) }
     }
