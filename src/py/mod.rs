@@ -15,6 +15,7 @@ pub(crate) mod errors;
 pub(crate) mod introspection;
 pub(crate) mod known;
 mod layout;
+pub(crate) mod libssl;
 pub(crate) mod memory;
 pub(crate) mod method;
 pub(crate) mod names;
