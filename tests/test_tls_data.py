@@ -167,6 +167,7 @@ def test_reading_is_paused(run: Run) -> None:
     run(main())
 
 
+@since_3_11
 @pytest.mark.parametrize("kind", [Receiver, Buffered])
 def test_pausing_in_the_middle(run: Run, kind: type[Receiver]) -> None:
     """A protocol that pauses after each piece gets them all, one by one, in order."""
@@ -242,6 +243,7 @@ def test_what_waits_is_counted(run: Run) -> None:
     assert calls[0] == "pause"
 
 
+@since_3_11
 def test_streams_beyond_their_limit(run: Run) -> None:
     """A reader that is slow holds the peer back, and loses nothing."""
     data = bytes(range(256)) * 10_000

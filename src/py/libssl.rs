@@ -7,13 +7,14 @@
 //! instead. The interpreter is held throughout, so no other thread is in the same connection; free-threaded builds,
 //! where it could be, have none. `MIOLOOP_LIBSSL=0` in the environment turns all of it off.
 
-use std::ffi::{CString, c_int, c_long, c_ulong, c_void};
+use std::ffi::{CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::ptr::NonNull;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::bio::{self, Port};
 use super::class::{Stop, Visit};
 use super::object::Owned;
 
@@ -25,13 +26,18 @@ const SSL_ERROR_WANT_WRITE: c_int = 3;
 const SSL_ERROR_ZERO_RETURN: c_int = 6;
 
 /// An `SSL`, `SSL_CTX` or `BIO`.
-type Pointer = NonNull<c_void>;
+pub(super) type Pointer = NonNull<c_void>;
+
+/// What a BIO of ours does.
+type BioRead = unsafe extern "C" fn(Pointer, *mut c_char, c_int) -> c_int;
+type BioWrite = unsafe extern "C" fn(Pointer, *const c_char, c_int) -> c_int;
+type BioCtrl = unsafe extern "C" fn(Pointer, c_int, c_long, *mut c_void) -> c_long;
 
 macro_rules! library {
     ($($field:ident = $name:literal: ($($argument:ty),*) -> $result:ty,)*) => {
         /// What is called, of libssl and libcrypto.
-        struct Library {
-            $($field: unsafe extern "C" fn($($argument),*) -> $result,)*
+        pub(super) struct Library {
+            $(pub(super) $field: unsafe extern "C" fn($($argument),*) -> $result,)*
         }
 
         impl Library {
@@ -64,6 +70,20 @@ library! {
     bio_read = c"BIO_read": (Pointer, *mut c_void, c_int) -> c_int,
     bio_write = c"BIO_write": (Pointer, *const c_void, c_int) -> c_int,
     bio_ctrl = c"BIO_ctrl": (Pointer, c_int, c_long, *mut c_void) -> c_long,
+    ssl_set_rbio = c"SSL_set0_rbio": (Pointer, Pointer) -> (),
+    ssl_set_wbio = c"SSL_set0_wbio": (Pointer, Pointer) -> (),
+    bio_new = c"BIO_new": (Pointer) -> *mut c_void,
+    bio_up_ref = c"BIO_up_ref": (Pointer) -> c_int,
+    bio_get_data = c"BIO_get_data": (Pointer) -> *mut c_void,
+    bio_set_data = c"BIO_set_data": (Pointer, *mut c_void) -> (),
+    bio_test_flags = c"BIO_test_flags": (Pointer, c_int) -> c_int,
+    bio_set_flags = c"BIO_set_flags": (Pointer, c_int) -> (),
+    bio_clear_flags = c"BIO_clear_flags": (Pointer, c_int) -> (),
+    bio_get_new_index = c"BIO_get_new_index": () -> c_int,
+    bio_meth_new = c"BIO_meth_new": (c_int, *const c_char) -> *mut c_void,
+    bio_meth_set_read = c"BIO_meth_set_read": (Pointer, BioRead) -> c_int,
+    bio_meth_set_write = c"BIO_meth_set_write": (Pointer, BioWrite) -> c_int,
+    bio_meth_set_ctrl = c"BIO_meth_set_ctrl": (Pointer, BioCtrl) -> c_int,
     err_clear_error = c"ERR_clear_error": () -> (),
     openssl_version = c"OpenSSL_version_num": () -> c_ulong,
 }
@@ -72,7 +92,9 @@ static LIBRARY: PyOnceLock<Option<Library>> = PyOnceLock::new();
 
 /// None: libssl may not be called, or cannot be found.
 fn library(py: Python<'_>) -> Option<&'static Library> {
-    LIBRARY.get_or_init(py, || find(py).ok().flatten()).as_ref()
+    let library = LIBRARY.get_or_init(py, || find(py).ok().flatten()).as_ref()?;
+    bio::know(library);
+    Some(library)
 }
 
 fn find(py: Python<'_>) -> PyResult<Option<Library>> {
@@ -97,12 +119,29 @@ impl Library {
     }
 }
 
+impl Library {
+    /// Bytes in a BIO.
+    ///
+    /// # Safety
+    /// It is a live one.
+    #[inline]
+    pub(super) unsafe fn pending(&self, bio: Pointer) -> usize {
+        // SAFETY: the caller's promise; this question takes no argument.
+        let pending = unsafe { (self.bio_ctrl)(bio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) };
+        usize::try_from(pending).unwrap_or(0)
+    }
+}
+
 /// One TLS connection. Its pointers live as long as the objects that it keeps.
 pub(crate) struct Connection {
     library: &'static Library,
     ssl: Pointer,
+    /// The BIOs inside the `MemoryBIO`s.
     incoming: Pointer,
     outgoing: Pointer,
+    /// What OpenSSL sees in their places.
+    input: Port,
+    output: Port,
     owners: [Owned; 3],
 }
 
@@ -149,7 +188,15 @@ impl Connection {
             return None;
         }
         let owners = [connection.clone_ref(py), incoming.clone_ref(py), outgoing.clone_ref(py)];
-        Some(Connection { library, ssl, incoming: NonNull::new(rbio)?, outgoing: NonNull::new(wbio)?, owners })
+        let (incoming, outgoing) = (NonNull::new(rbio)?, NonNull::new(wbio)?);
+        let (input, output) = (Port::new(py, library, incoming)?, Port::new(py, library, outgoing)?);
+        // SAFETY: a live connection, which takes over the new BIOs and gives up its references to the old ones; each
+        // `MemoryBIO` has one of its own.
+        unsafe {
+            (library.ssl_set_rbio)(ssl, input.bio);
+            (library.ssl_set_wbio)(ssl, output.bio);
+        }
+        Some(Connection { library, ssl, incoming, outgoing, input, output, owners })
     }
 
     /// Gives the connection records of the peer's. False if there is no memory.
@@ -163,19 +210,15 @@ impl Connection {
     /// Bytes of records that OpenSSL has not looked at.
     #[inline]
     pub(crate) fn unread(&self, _py: Python<'_>) -> usize {
-        self.pending(self.incoming)
+        // SAFETY: live, since its owner is.
+        unsafe { self.library.pending(self.incoming) }
     }
 
     /// Bytes of records for the peer that nobody has taken.
     #[inline]
     pub(crate) fn unsent(&self, _py: Python<'_>) -> usize {
-        self.pending(self.outgoing)
-    }
-
-    fn pending(&self, bio: Pointer) -> usize {
-        // SAFETY: a live BIO; this question takes no argument.
-        let pending = unsafe { (self.library.bio_ctrl)(bio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) };
-        usize::try_from(pending).unwrap_or(0)
+        // SAFETY: as above.
+        unsafe { self.library.pending(self.outgoing) }
     }
 
     /// Takes records for the peer: the number of bytes.
@@ -186,29 +229,48 @@ impl Connection {
         usize::try_from(count).unwrap_or(0)
     }
 
-    /// Decrypts into memory that is not empty.
+    /// Decrypts into memory that is not empty, what was fed first and then these records; those that were used are cut off.
     #[inline]
-    pub(crate) fn decrypt(&self, py: Python<'_>, memory: &mut [u8]) -> Outcome {
+    pub(crate) fn decrypt(&self, py: Python<'_>, records: &mut &[u8], memory: &mut [u8]) -> Outcome {
         // SAFETY: a live connection, and the thread attached. It may have plain text left of a longer record.
-        if self.unread(py) == 0 && unsafe { (self.library.ssl_pending)(self.ssl) } == 0 {
+        if records.is_empty() && self.unread(py) == 0 && unsafe { (self.library.ssl_pending)(self.ssl) } == 0 {
             return Outcome::Again;
         }
-        // SAFETY: a live connection and memory of that size, which is the caller's alone. OpenSSL may call callbacks of
-        // the user's, which cannot know of the memory. An error of somebody else's in the queue would be taken for ours.
-        unsafe {
-            (self.library.err_clear_error)();
-            self.outcome((self.library.ssl_read)(self.ssl, memory.as_mut_ptr().cast(), int(memory.len())))
-        }
+        let read = || {
+            // SAFETY: a live connection and memory of that size, which is the caller's alone. OpenSSL may call callbacks
+            // of the user's, which cannot know of the memory. An error of somebody else's in the queue would be taken
+            // for ours.
+            unsafe {
+                (self.library.err_clear_error)();
+                (self.library.ssl_read)(self.ssl, memory.as_mut_ptr().cast(), int(memory.len()))
+            }
+        };
+        // SAFETY: the records outlive the call, and this port is only read from.
+        let (result, used) = unsafe { self.input.lend(records.as_ptr().cast_mut(), records.len(), read) };
+        *records = records.get(used..).unwrap_or_default();
+        self.outcome(result)
     }
 
-    /// Encrypts data that is not empty.
+    /// Encrypts data that is not empty, into memory: returns also how much of that is filled. What does not fit is to be
+    /// taken later.
     #[inline]
-    pub(crate) fn encrypt(&self, _py: Python<'_>, data: &[u8]) -> Outcome {
-        // SAFETY: as in `decrypt`.
-        unsafe {
-            (self.library.err_clear_error)();
-            self.outcome((self.library.ssl_write)(self.ssl, data.as_ptr().cast(), int(data.len())))
+    pub(crate) fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> (Outcome, usize) {
+        let write = || {
+            // SAFETY: as in `decrypt`.
+            unsafe {
+                (self.library.err_clear_error)();
+                (self.library.ssl_write)(self.ssl, data.as_ptr().cast(), int(data.len()))
+            }
+        };
+        if memory.is_empty() || self.unsent(py) > 0 {
+            // What is there already goes first.
+            let outcome = self.outcome(write());
+            let taken = if memory.is_empty() { 0 } else { self.take(py, memory) };
+            return (outcome, taken);
         }
+        // SAFETY: the memory is the caller's alone, and outlives the call.
+        let (result, filled) = unsafe { self.output.lend(memory.as_mut_ptr(), memory.len(), write) };
+        (self.outcome(result), filled)
     }
 
     #[inline]
@@ -228,6 +290,22 @@ impl Connection {
 
     pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         self.owners.iter().try_for_each(|object| visit.object(object))
+    }
+}
+
+impl Drop for Connection {
+    /// Gives OpenSSL the `MemoryBIO`s back: others may still use the connection.
+    fn drop(&mut self) {
+        // SAFETY: a live connection and live BIOs, of which it takes over one more reference each; it frees ours, whose
+        // slots go after that.
+        unsafe {
+            if (self.library.bio_up_ref)(self.incoming) == 1 {
+                (self.library.ssl_set_rbio)(self.ssl, self.incoming);
+            }
+            if (self.library.bio_up_ref)(self.outgoing) == 1 {
+                (self.library.ssl_set_wbio)(self.ssl, self.outgoing);
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here knows what a task, a future or a loop is.
 
 pub(crate) mod awaiting;
+mod bio;
 pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod cell;

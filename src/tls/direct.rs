@@ -6,7 +6,7 @@
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
-use super::engine::{Engine, Input};
+use super::engine::{Engine, Input, Output};
 use super::portable::Portable;
 use crate::py::class::{Stop, Visit};
 use crate::py::libssl::{Connection, Outcome};
@@ -36,19 +36,19 @@ impl Engine for Direct {
     fn unread(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.connection.unread(py))
     }
-    fn decrypt(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Input> {
-        match self.connection.decrypt(py, memory) {
+    fn decrypt(&self, py: Python<'_>, records: &mut &[u8], memory: &mut [u8]) -> PyResult<Input> {
+        match self.connection.decrypt(py, records, memory) {
             Outcome::Done(count) => Ok(Input::Data(count)),
             Outcome::Again => Ok(Input::Again),
             Outcome::End => Ok(Input::End),
             Outcome::Failed => self.portable.read(py, memory),
         }
     }
-    fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
-        match self.connection.encrypt(py, data) {
-            Outcome::Done(count) => Ok(Some(count)),
-            Outcome::Again => Ok(None),
-            Outcome::End | Outcome::Failed => self.portable.encrypt(py, data),
+    fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> PyResult<Output> {
+        match self.connection.encrypt(py, data, memory) {
+            (Outcome::Done(_), filled) => Ok(Output { filled, done: true }),
+            (Outcome::Again, filled) => Ok(Output { filled, done: false }),
+            (Outcome::End | Outcome::Failed, _) => self.portable.encrypt(py, data, memory),
         }
     }
     fn unsent(&self, py: Python<'_>) -> PyResult<usize> {

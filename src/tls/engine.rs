@@ -19,10 +19,12 @@ pub(super) trait Engine: Send + Sync {
     fn feed(&self, py: Python<'_>, records: &[u8]) -> PyResult<()>;
     /// Bytes that it was given and has not looked at.
     fn unread(&self, py: Python<'_>) -> PyResult<usize>;
-    /// Decrypts into memory that is not empty; an error is what `SSLObject.read` raises.
-    fn decrypt(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Input>;
-    /// Encrypts; the number of bytes, or None if it must be fed first. An error is what `SSLObject.write` raises.
-    fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>>;
+    /// Decrypts into memory that is not empty, what it was given before and then these records; those that were used are
+    /// cut off. An error is what `SSLObject.read` raises.
+    fn decrypt(&self, py: Python<'_>, records: &mut &[u8], memory: &mut [u8]) -> PyResult<Input>;
+    /// Encrypts what fits into one record, into memory; what does not fit there is to be taken later. An error is what
+    /// `SSLObject.write` raises.
+    fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> PyResult<Output>;
     /// Bytes of records that nobody has taken.
     fn unsent(&self, py: Python<'_>) -> PyResult<usize>;
     /// Takes records for the peer; the number of bytes.
@@ -41,6 +43,14 @@ pub(super) enum Input {
     Again,
     /// The peer has said that it will send no more.
     End,
+}
+
+/// What encrypting brought.
+pub(super) struct Output {
+    /// Bytes of records in the memory.
+    pub(super) filled: usize,
+    /// Was it encrypted? If not, the engine must be fed first.
+    pub(super) done: bool,
 }
 
 /// The Python objects of one TLS connection.
@@ -81,11 +91,11 @@ impl Engine for Gone {
     fn unread(&self, _py: Python<'_>) -> PyResult<usize> {
         Ok(0)
     }
-    fn decrypt(&self, _py: Python<'_>, _memory: &mut [u8]) -> PyResult<Input> {
+    fn decrypt(&self, _py: Python<'_>, _records: &mut &[u8], _memory: &mut [u8]) -> PyResult<Input> {
         Ok(Input::Again)
     }
-    fn encrypt(&self, _py: Python<'_>, _data: &[u8]) -> PyResult<Option<usize>> {
-        Ok(None)
+    fn encrypt(&self, _py: Python<'_>, _data: &[u8], _memory: &mut [u8]) -> PyResult<Output> {
+        Ok(Output { filled: 0, done: false })
     }
     fn unsent(&self, _py: Python<'_>) -> PyResult<usize> {
         Ok(0)

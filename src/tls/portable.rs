@@ -8,10 +8,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
-use super::engine::{Engine, Input, Objects};
+use super::engine::{Engine, Input, Objects, Output};
 use crate::py::buffer;
 use crate::py::class::{Stop, Visit};
 use crate::py::object::Owned;
+
+/// A whole record is at most so long: 16 KiB, the header, and what encryption adds. Bytes.
+const RECORD: usize = 16 * 1024 + 5 + 256;
 
 pub(super) struct Portable {
     /// The C object inside a plain `ssl.SSLObject`; or whatever else the context has made.
@@ -132,20 +135,32 @@ impl Engine for Portable {
     fn unread(&self, py: Python<'_>) -> PyResult<usize> {
         self.incoming.bind(py).getattr(intern!(py, "pending"))?.extract()
     }
-    fn decrypt(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Input> {
-        if self.unread(py)? == 0
-            && self.connection.bind(py).call_method0(intern!(py, "pending"))?.extract::<usize>()? == 0
-        {
-            return Ok(Input::Again);
+    fn decrypt(&self, py: Python<'_>, records: &mut &[u8], memory: &mut [u8]) -> PyResult<Input> {
+        loop {
+            let pending = || self.connection.bind(py).call_method0(intern!(py, "pending"))?.extract::<usize>();
+            if self.unread(py)? > 0 || pending()? > 0 {
+                match self.read(py, memory)? {
+                    Input::Again => {}
+                    input => return Ok(input),
+                }
+            }
+            if records.is_empty() {
+                return Ok(Input::Again);
+            }
+            // One record at a time, so that OpenSSL's own buffer stays small.
+            let (first, rest) = records.split_at(records.len().min(RECORD));
+            self.feed(py, first)?;
+            *records = rest;
         }
-        self.read(py, memory)
     }
-    fn encrypt(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
-        match self.give(self.connection.bind(py), intern!(py, "write"), data) {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if is_again(py, &error) => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> PyResult<Output> {
+        let done = match self.give(self.connection.bind(py), intern!(py, "write"), data) {
+            Ok(_) => true,
+            Err(error) if is_again(py, &error) => false,
+            Err(error) => return Err(error),
+        };
+        let filled = if memory.is_empty() { 0 } else { self.take(py, memory)? };
+        Ok(Output { filled, done })
     }
     fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
         self.outgoing.bind(py).getattr(intern!(py, "pending"))?.extract()

@@ -1,8 +1,7 @@
 //! From the records to the protocol: `data_received`, `buffer_updated`, and asyncio's streams without either.
 //!
-//! Called by the transport below with what the descriptor had, and by the machine. Records are given to the engine one
-//! at a time, so that OpenSSL's own buffers stay small, and all that they hold is delivered in one call. Follows
-//! `_do_read` of asyncio.sslproto.
+//! Called by the transport below with what the descriptor had, and by the machine. All that the records hold is delivered
+//! in one call. Follows `_do_read` of asyncio.sslproto.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,9 +14,6 @@ use crate::py::object::Owned;
 use crate::runtime::buffers::Lent;
 use crate::transport::read::Receiver;
 use crate::transport::streams::Reader;
-
-/// A whole record is at most so long: 16 KiB, the header, and what encryption adds. Bytes.
-const RECORD: usize = 16 * 1024 + 5 + 256;
 
 /// Why decrypting has come to an end.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,15 +95,10 @@ fn decrypt(this: T<'_, '_>, records: &mut &[u8], memory: &mut [u8]) -> PyResult<
         if count == memory.len() {
             break Why::Full;
         }
-        match engine.decrypt(py, &mut memory[count..])? {
+        match engine.decrypt(py, records, &mut memory[count..])? {
             Input::Data(more) => count += more,
             Input::End => break Why::Ended,
-            Input::Again if records.is_empty() => return Ok((count, Why::Drained)),
-            Input::Again => {
-                let (first, rest) = records.split_at(records.len().min(RECORD));
-                engine.feed(py, first)?;
-                *records = rest;
-            }
+            Input::Again => break Why::Drained,
         }
     };
     if !records.is_empty() {

@@ -198,10 +198,11 @@ fn encrypt_record<'py>(
         }
         state.paused.below_writing
     };
-    let Some(count) = this.engine().encrypt(py, data)? else { return Ok(Step::Wait) };
-    debug_assert!(count == data.len(), "memory takes a whole record");
-    if !paused {
-        *filled += this.engine().take(py, &mut records[*filled..])?;
+    let room = if paused { &mut [] } else { &mut records[*filled..] };
+    let output = this.engine().encrypt(py, data, room)?;
+    *filled += output.filled;
+    if !output.done {
+        return Ok(Step::Wait);
     }
     if *filled >= FULL {
         send_below(this, loop_, &records[..std::mem::take(filled)])?;
