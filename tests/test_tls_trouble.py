@@ -108,9 +108,9 @@ def test_garbage(run: Run, version: ssl.TLSVersion) -> None:
         async with Peer(garbage, version) as (_, protocol):
             error = await asyncio.wait_for(protocol.lost, PATIENCE)
             assert isinstance(error, ssl.SSLError)
-            assert error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
             assert error.library == "SSL"
-            assert str(error).startswith("[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
+            assert "RECORD" in error.reason or "MAC" in error.reason, error  # OpenSSL's choice
+            assert str(error).startswith(f"[SSL: {error.reason}]")
             assert protocol.data == b""
 
     run(main())

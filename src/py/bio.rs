@@ -60,6 +60,8 @@ struct Slot {
     start: *mut u8,
     len: usize,
     used: usize,
+    /// Was there anything in the `MemoryBIO` when the memory was lent?
+    behind: bool,
 }
 
 /// One direction of a connection. Dropped after `SSL` has been given its first BIO back.
@@ -75,23 +77,30 @@ impl Port {
         let kind = kind(py, library)?;
         // SAFETY: a kind that was made above.
         let bio = NonNull::new(unsafe { (library.bio_new)(kind) })?;
-        let slot = Box::new(Slot { library, inner, start: std::ptr::null_mut(), len: 0, used: 0 });
+        let slot = Box::new(Slot { library, inner, start: std::ptr::null_mut(), len: 0, used: 0, behind: true });
         let slot = NonNull::from(Box::leak(slot));
         // SAFETY: a live BIO; the slot outlives it, or at least its use (see `Port`).
         unsafe { (library.bio_set_data)(bio, slot.as_ptr().cast()) };
         Some(Port { bio, slot })
     }
 
-    /// Lends memory for the calls in `body`; returns also how much of it was used.
+    /// Lends memory for the calls in `body`; returns also how much of it was used. behind: the `MemoryBIO` has something,
+    /// which comes first.
     ///
     /// # Safety
     /// The memory is as long as it says, and nobody else's; written to only where the port is one that OpenSSL writes to.
     #[inline]
-    pub(super) unsafe fn lend<R>(&self, start: *mut u8, len: usize, body: impl FnOnce() -> R) -> (R, usize) {
+    pub(super) unsafe fn lend<R>(
+        &self,
+        start: *mut u8,
+        len: usize,
+        behind: bool,
+        body: impl FnOnce() -> R,
+    ) -> (R, usize) {
         let slot = self.slot.as_ptr();
         // SAFETY: the slot is this port's, and no callback runs now; no reference to it is held while one may.
         unsafe {
-            ((*slot).start, (*slot).len, (*slot).used) = (start, len, 0);
+            ((*slot).start, (*slot).len, (*slot).used, (*slot).behind) = (start, len, 0, behind);
             let result = body();
             let used = (*slot).used;
             ((*slot).start, (*slot).len, (*slot).used) = (std::ptr::null_mut(), 0, 0);
@@ -133,7 +142,8 @@ unsafe extern "C" fn read(bio: Pointer, into: *mut c_char, wanted: c_int) -> c_i
         let library = slot.library;
         (library.bio_clear_flags)(bio, BIO_FLAGS_RETRIES);
         let left = slot.len - slot.used;
-        if left == 0 || library.pending(slot.inner) > 0 {
+        slot.behind = slot.behind && library.pending(slot.inner) > 0;
+        if left == 0 || slot.behind {
             let count = (library.bio_read)(slot.inner, into.cast(), wanted);
             if count <= 0 && (library.bio_test_flags)(slot.inner, BIO_FLAGS_SHOULD_RETRY) != 0 {
                 (library.bio_set_flags)(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);

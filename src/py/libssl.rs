@@ -84,6 +84,7 @@ library! {
     bio_meth_set_read = c"BIO_meth_set_read": (Pointer, BioRead) -> c_int,
     bio_meth_set_write = c"BIO_meth_set_write": (Pointer, BioWrite) -> c_int,
     bio_meth_set_ctrl = c"BIO_meth_set_ctrl": (Pointer, BioCtrl) -> c_int,
+    err_peek_error = c"ERR_peek_error": () -> c_ulong,
     err_clear_error = c"ERR_clear_error": () -> (),
     openssl_version = c"OpenSSL_version_num": () -> c_ulong,
 }
@@ -120,6 +121,17 @@ impl Library {
 }
 
 impl Library {
+    /// Empties OpenSSL's queue of errors. It is empty nearly always, and looking is cheaper.
+    #[inline]
+    fn forget_errors(&self) {
+        // SAFETY: takes nothing; the queue is this thread's.
+        unsafe {
+            if (self.err_peek_error)() != 0 {
+                (self.err_clear_error)();
+            }
+        }
+    }
+
     /// Bytes in a BIO.
     ///
     /// # Safety
@@ -232,8 +244,9 @@ impl Connection {
     /// Decrypts into memory that is not empty, what was fed first and then these records; those that were used are cut off.
     #[inline]
     pub(crate) fn decrypt(&self, py: Python<'_>, records: &mut &[u8], memory: &mut [u8]) -> Outcome {
+        let behind = self.unread(py) > 0;
         // SAFETY: a live connection, and the thread attached. It may have plain text left of a longer record.
-        if records.is_empty() && self.unread(py) == 0 && unsafe { (self.library.ssl_pending)(self.ssl) } == 0 {
+        if records.is_empty() && !behind && unsafe { (self.library.ssl_pending)(self.ssl) } == 0 {
             return Outcome::Again;
         }
         let read = || {
@@ -241,12 +254,12 @@ impl Connection {
             // of the user's, which cannot know of the memory. An error of somebody else's in the queue would be taken
             // for ours.
             unsafe {
-                (self.library.err_clear_error)();
+                self.library.forget_errors();
                 (self.library.ssl_read)(self.ssl, memory.as_mut_ptr().cast(), int(memory.len()))
             }
         };
         // SAFETY: the records outlive the call, and this port is only read from.
-        let (result, used) = unsafe { self.input.lend(records.as_ptr().cast_mut(), records.len(), read) };
+        let (result, used) = unsafe { self.input.lend(records.as_ptr().cast_mut(), records.len(), behind, read) };
         *records = records.get(used..).unwrap_or_default();
         self.outcome(result)
     }
@@ -258,7 +271,7 @@ impl Connection {
         let write = || {
             // SAFETY: as in `decrypt`.
             unsafe {
-                (self.library.err_clear_error)();
+                self.library.forget_errors();
                 (self.library.ssl_write)(self.ssl, data.as_ptr().cast(), int(data.len()))
             }
         };
@@ -269,7 +282,7 @@ impl Connection {
             return (outcome, taken);
         }
         // SAFETY: the memory is the caller's alone, and outlives the call.
-        let (result, filled) = unsafe { self.output.lend(memory.as_mut_ptr(), memory.len(), write) };
+        let (result, filled) = unsafe { self.output.lend(memory.as_mut_ptr(), memory.len(), false, write) };
         (self.outcome(result), filled)
     }
 

@@ -54,6 +54,7 @@ fn read_and_answer<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, mut records: &[u
         let state = this.state.open(py);
         (state.paused.app_reading, state.receiver.clone_ref(py), state.phase)
     };
+    let mut drained = false;
     if paused {
         this.engine().feed(py, records)?;
         if phase == Phase::Flushing {
@@ -62,28 +63,37 @@ fn read_and_answer<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, mut records: &[u
     } else {
         match receiver {
             Receiver::Buffer => read_into_buffer(this, &mut records)?,
-            receiver => while read_once(this, loop_, &receiver, &mut records)? {},
+            receiver => loop {
+                let why = read_once(this, loop_, &receiver, &mut records)?;
+                if why != Why::Full || !reads(this) {
+                    drained = why == Why::Drained;
+                    break;
+                }
+            },
         }
         write::go_on(this, loop_)?;
     }
-    control_below(this)
+    let unread = if drained { 0 } else { this.engine().unread(py)? };
+    control_below(this, unread)
 }
 
-/// One delivery; true if there is more to deliver.
-fn read_once<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, receiver: &Receiver, records: &mut &[u8]) -> PyResult<bool> {
+/// May the protocol be given more?
+fn reads(this: T<'_, '_>) -> bool {
+    let state = this.state.open(this.py());
+    matches!(state.phase, Phase::Wrapped | Phase::Flushing) && !state.paused.app_reading
+}
+
+/// One delivery; `Full` if there is more.
+fn read_once<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, receiver: &Receiver, records: &mut &[u8]) -> PyResult<Why> {
     let mut memory = Lent::of(loop_);
     let (count, why) = decrypt(this, records, &mut memory)?;
     if count > 0 {
         deliver(this, loop_, receiver, memory, count)?;
     }
-    match why {
-        Why::Drained => Ok(false),
-        Why::Ended => ended(this).map(|()| false),
-        Why::Full => {
-            let state = this.state.open(this.py());
-            Ok(matches!(state.phase, Phase::Wrapped | Phase::Flushing) && !state.paused.app_reading)
-        }
+    if why == Why::Ended {
+        ended(this)?;
     }
+    Ok(why)
 }
 
 /// Decrypts what was given to the engine before, then these records. All that are left are given to it in the end.
@@ -176,15 +186,15 @@ fn ended(this: T<'_, '_>) -> PyResult<()> {
 }
 
 /// Pauses the transport below if too much waits here, or lets it go on. asyncio's `_control_ssl_reading`.
-pub(super) fn control_below(this: T<'_, '_>) -> PyResult<()> {
+fn control_below(this: T<'_, '_>, unread: usize) -> PyResult<()> {
     let py = this.py();
-    let size = this.engine().unread(py)?;
-    let crossed = {
+    let machine = {
         let state = this.state.open(py);
-        state.incoming.is_crossed(size, state.paused.below_reading)
+        let crossed = state.incoming.is_crossed(unread, state.paused.below_reading);
+        state.machine.as_ref().filter(|_| crossed).map(|machine| machine.clone_ref(py))
     };
-    match this.machine().filter(|_| crossed) {
-        Some(machine) => machine.call_method0("_control_ssl_reading").map(|_| ()),
+    match machine {
+        Some(machine) => machine.bind(py).call_method0(intern!(py, "_control_ssl_reading")).map(|_| ()),
         None => Ok(()),
     }
 }

@@ -227,12 +227,26 @@ fn put_back(this: T<'_, '_>, chunk: Chunk, done: usize, more: usize) {
 /// `_process_outgoing`.
 pub(super) fn send<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>) -> PyResult<()> {
     let py = this.py();
-    while !this.state.open(py).paused.below_writing && this.engine().unsent(py)? > 0 {
+    let engine = this.engine();
+    let unsent = loop {
+        let unsent = engine.unsent(py)?;
+        if unsent == 0 || this.state.open(py).paused.below_writing {
+            break unsent;
+        }
         let mut records = Lent::of(loop_);
-        let count = this.engine().take(py, &mut records)?;
+        let count = engine.take(py, &mut records)?;
         send_below(this, loop_, &records[..count])?;
+    };
+    // A limit is crossed: the machine tells the protocol to pause or to go on.
+    let machine = {
+        let state = this.state.open(py);
+        let crossed = state.outgoing.is_crossed(unsent + state.backlog.len(), state.paused.app_writing);
+        state.machine.as_ref().filter(|_| crossed).map(|machine| machine.clone_ref(py))
+    };
+    match machine {
+        Some(machine) => machine.bind(py).call_method0(intern!(py, "_control_app_writing")).map(|_| ()),
+        None => Ok(()),
     }
-    control_app(this)
 }
 
 fn send_below<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, records: &[u8]) -> PyResult<()> {
@@ -250,19 +264,6 @@ fn send_below<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, records: &[u8]) -> Py
         return write_slice(stream, loop_, records);
     }
     below.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, records),)).map(|_| ())
-}
-
-/// Tells the protocol to pause or to go on, if it must be told. asyncio's `_control_app_writing`.
-pub(super) fn control_app(this: T<'_, '_>) -> PyResult<()> {
-    let size = waiting(this)?;
-    let crossed = {
-        let state = this.state.open(this.py());
-        state.outgoing.is_crossed(size, state.paused.app_writing)
-    };
-    match this.machine().filter(|_| crossed) {
-        Some(machine) => machine.call_method0("_control_app_writing").map(|_| ()),
-        None => Ok(()),
-    }
 }
 
 /// Bytes that the transport below has not got: `get_write_buffer_size`.
