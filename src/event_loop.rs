@@ -21,6 +21,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
+use crate::tls;
 use crate::transport::{datagram, pipe, read_pipe, stream, write_pipe};
 use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
 
@@ -353,6 +354,20 @@ impl Runtime {
     ) -> PyResult<Bound<'py, PyAny>> {
         let options = stream::Options { protocol, waiter, extra, server, context };
         stream::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+    }
+
+    /// The transport of a TLS connection: `_tls.Machine` calls it. direct: libssl may be called.
+    fn _make_tls_transport<'py>(
+        this: &Bound<'py, Self>,
+        machine: &Bound<'py, PyAny>,
+        protocol: &Bound<'py, PyAny>,
+        connection: &Bound<'py, PyAny>,
+        incoming: &Bound<'py, PyAny>,
+        outgoing: &Bound<'py, PyAny>,
+        direct: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let objects = tls::engine::Objects { connection, incoming, outgoing, direct };
+        tls::create(This::new(this.as_any().as_borrowed(), this.get()), machine, protocol, objects)
     }
 
     /// A transport for a datagram socket, which stays the owner of its descriptor. asyncio's private hook.

@@ -15,6 +15,7 @@ mod sock;
 mod task;
 mod thread_safe_handle;
 mod timer_handle;
+mod tls;
 mod transport;
 
 use pyo3::prelude::*;
@@ -39,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DatagramTransport", transport::datagram::define(py)?)?;
     module.add("ReadPipeTransport", transport::read_pipe::define(py)?)?;
     module.add("StreamTransport", transport::stream::define(py)?)?;
+    module.add("SSLTransport", tls::define(py)?)?;
     module.add("WritePipeTransport", transport::write_pipe::define(py)?)?;
     server::define(py)?;
     sock::define(py)?;

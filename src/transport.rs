@@ -15,13 +15,13 @@ mod life;
 mod methods;
 mod peers;
 pub(crate) mod pipe;
-mod read;
+pub(crate) mod read;
 pub(crate) mod read_pipe;
 mod sendto;
 pub(crate) mod stream;
 pub(crate) mod streams;
 mod watch;
-mod write;
+pub(crate) mod write;
 pub(crate) mod write_pipe;
 
 use mioloop_core::connection::Phase;

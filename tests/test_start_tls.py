@@ -17,6 +17,7 @@ from tls_peers import (
     client_context,
     collected,  # noqa: F401 (a fixture)
     leaves_no_warning,
+    loop_kind,  # noqa: F401 (a fixture)
     server_context,
 )
 

@@ -26,6 +26,7 @@ from tls_peers import (
     echo,
     exchange,
     leaves_no_warning,
+    loop_kind,  # noqa: F401 (a fixture)
     server_context,
 )
 

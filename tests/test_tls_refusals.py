@@ -18,6 +18,7 @@ from tls_peers import (
     collected,  # noqa: F401 (a fixture)
     connect,
     leaves_no_warning,
+    loop_kind,  # noqa: F401 (a fixture)
     server_context,
 )
 

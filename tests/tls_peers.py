@@ -1,8 +1,7 @@
 """What the tests of TLS share: contexts, a server, and clients that talk to it.
 
 Certificates and keys are in tests/certs, with the script that makes them. Everything runs on
-the loopback interface. Used by test_tls, test_tls_refusals and test_start_tls; it has no
-test of its own.
+the loopback interface. Used by the tests of TLS; it has no test of its own.
 """
 
 import asyncio
@@ -19,6 +18,15 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 CERTS = Path(__file__).parent / "certs"
 PATIENCE = 30  # seconds; a test that needs them fails
+
+
+@pytest.fixture(params=["asyncio", "mioloop", "mioloop-portable"])
+def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which loop a test is on; ours twice, since TLS has two engines."""
+    kind = str(request.param)
+    if kind == "mioloop-portable":
+        monkeypatch.setattr("mioloop._tls.Machine._direct", False)
+    return kind.partition("-")[0]
 
 
 @pytest.fixture
@@ -108,3 +116,58 @@ async def exchange(port: int, context: ssl.SSLContext, data: bytes, **options: A
     received = await reader.readexactly(len(data))
     await close(writer)
     return bytes(received)
+
+
+class Receiver(asyncio.Protocol):
+    """Counts calls and keeps what comes."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.data = bytearray()
+        self.calls = 0
+        self.ended = 0
+        self.lost: asyncio.Future[Exception | None] = loop.create_future()
+        self.change = asyncio.Event()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert type(data) is bytes
+        self.data += data
+        self.calls += 1
+        self.change.set()
+
+    def eof_received(self) -> None:
+        self.ended += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+        self.change.set()
+
+    async def until(self, count: int) -> None:
+        while len(self.data) < count:
+            self.change.clear()
+            await asyncio.wait_for(self.change.wait(), PATIENCE)
+            assert not self.lost.done()
+
+
+class Buffered(Receiver, asyncio.BufferedProtocol):
+    """The same, through a buffer of a few bytes."""
+
+    SIZE = 1000
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self.buffer = memoryview(bytearray(self.SIZE))  # asyncio slices it: no copies, please
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert 0 < nbytes <= self.SIZE
+        self.data_received(bytes(self.buffer[:nbytes]))
+
+
+async def open_protocol(port: int, kind: type[Receiver] = Receiver, **options: Any) -> Any:
+    options = {"ssl": client_context(), "server_hostname": "localhost", **options}
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_connection(kind, "127.0.0.1", port, **options)
+    return transport, protocol

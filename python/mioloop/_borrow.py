@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def borrowed(owner: type[Any]) -> Callable[[_F], _F]:
+def borrowed(owner: type[Any], **globals_: Any) -> Callable[[_F], _F]:
     """Give the function that follows the code of `owner`'s function of the same name.
 
-    owner: the class of asyncio's loop that has it. What follows is a declaration: its
-    parameters and types are for readers and type checkers, and name the newest version's
-    keywords; an older version raises TypeError for one that it does not have.
+    owner: the class of asyncio's loop that has it. globals_: what its code finds in place of
+    globals of these names; it then sees the others as they are at import.
+    What follows is a declaration: its parameters and types are for readers and type checkers,
+    and name the newest version's keywords; an older version raises TypeError for one that it
+    does not have.
     Where the running version lacks the function, the declaration is left as it is, and
     `_loop.Loop` does not take it.
     """
@@ -37,7 +39,7 @@ def borrowed(owner: type[Any]) -> Callable[[_F], _F]:
             return original  # Somebody instruments or compiles asyncio: theirs to document.
         function = types.FunctionType(
             original.__code__,
-            original.__globals__,
+            {**original.__globals__, **globals_} if globals_ else original.__globals__,
             original.__name__,
             original.__defaults__,
             original.__closure__,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from asyncio import coroutines, events, runners
+from asyncio import coroutines, events, runners, sslproto
 from collections.abc import Callable
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -30,6 +30,9 @@ EXCEPTION_HANDLER_IN_CONTEXT: Final = sys.version_info >= (3, 12)
 
 HAS_SOCK_RECVFROM: Final = sys.version_info >= (3, 11)
 """The loop has sock_recvfrom(), sock_recvfrom_into() and sock_sendto()."""
+
+TLS_HAS_STATES: Final = hasattr(sslproto, "SSLProtocolState")
+"""asyncio's SSLProtocol is the one that came with 3.11: it has states, and its own flow control."""
 
 HAS_POLICIES: Final = hasattr(events, "_init_event_loop_policy")
 """asyncio still has event loop policies (their removal is announced for 3.16)."""

@@ -11,6 +11,7 @@ from asyncio.events import _TaskFactory
 from collections.abc import Callable
 from contextvars import Context
 from socket import AddressFamily, SocketKind, socket
+from ssl import MemoryBIO, SSLObject
 from typing import Any, Literal, TypeVar, final
 
 from _typeshed import FileDescriptorLike
@@ -166,6 +167,15 @@ class Loop:
         server: asyncio.AbstractServer | None = None,
         context: Context | None = None,
     ) -> StreamTransport: ...
+    def _make_tls_transport(
+        self,
+        machine: Any,
+        protocol: asyncio.BaseProtocol,
+        connection: SSLObject,
+        incoming: MemoryBIO,
+        outgoing: MemoryBIO,
+        direct: bool,
+    ) -> SSLTransport: ...
     def _make_datagram_transport(
         self,
         sock: socket,
@@ -245,6 +255,26 @@ class ReadPipeTransport(asyncio.ReadTransport): ...
 
 @final
 class WritePipeTransport(asyncio.transports._FlowControlMixin): ...
+
+@final
+class SSLTransport(asyncio.transports._FlowControlMixin, asyncio.Transport):
+    _closed: bool
+    _phase: int
+    _conn_lost: int
+    @property
+    def _write_backlog(self) -> list[bytes]: ...
+    @property
+    def _is_direct(self) -> bool: ...
+    def _attach(self, transport: asyncio.BaseTransport, /) -> None: ...
+    def _feed(self, records: Buffer, /) -> None: ...
+    def _end(self) -> None: ...
+    def _do_read(self) -> None: ...
+    def _do_write(self) -> None: ...
+    def _process_outgoing(self) -> None: ...
+    def _set_app_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...
+    def _set_limits(
+        self, in_low: float, in_high: float, out_low: float, out_high: float, /
+    ) -> None: ...
 
 @final
 class StreamTransport(asyncio.transports._FlowControlMixin):

@@ -1,16 +1,19 @@
 """TLS: `start_tls()`, and the transport of a connection that is encrypted from its start.
 
-`_loop.Loop` takes the functions of this file as its methods. TLS is asyncio's `SSLProtocol`
-of the running version, a protocol below and a transport above, with the user's SSLContext;
-below it is the same transport that a plain connection has. Nothing reaches the user's
-protocol before the handshake has succeeded.
+`_loop.Loop` takes the functions of this file as its methods. What happens once per
+connection (handshake, shutdown, timeouts, errors) is asyncio's `SSLProtocol` of the running
+version, with the user's SSLContext; `Machine` is that class with its hot half taken out and
+made native, together with the transport above. Nothing reaches the user's protocol before
+the handshake has succeeded.
 """
 
 from __future__ import annotations
 
+import types
+from asyncio import sslproto
 from asyncio.base_events import BaseEventLoop
-from asyncio.sslproto import SSLProtocol
 
+from . import _compat
 from ._borrow import borrowed
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -21,10 +24,168 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from typing import Any
 
+    from . import _native
     from ._loop import Loop
 
+_Base: Any = sslproto.SSLProtocol
+_BUFFER = 64 * 1024  # bytes, for a transport below that is not native
 
-@borrowed(BaseEventLoop)
+
+def _on_native(name: str) -> Any:
+    """Make an attribute that asyncio's code uses and the native half keeps."""
+
+    def get(machine: Machine) -> Any:
+        return getattr(machine._native, name, False)
+
+    def put(machine: Machine, value: Any) -> None:
+        if machine._native is not None:
+            setattr(machine._native, name, value)
+
+    return property(get, put)
+
+
+class Machine(_Base):  # type: ignore[misc]
+    """asyncio's `SSLProtocol` without what runs per message.
+
+    Its native half is the transport that the user's protocol sees. It delivers and encrypts
+    while the state is WRAPPED, keeps what waits to be written, and calls back here when a
+    limit is crossed, when the peer has closed, and with every error; all else is asyncio's.
+    """
+
+    max_size = 0  # asyncio allocates a buffer so large for each connection
+    _direct = True  # libssl is called where it can be; tests turn it off
+    _native: _native.SSLTransport | None = None
+    _app_transport: Any
+    _app_transport_created: bool
+
+    _app_reading_paused = _on_native("_app_reading_paused")
+    _app_writing_paused = _on_native("_app_writing_paused")
+    _ssl_reading_paused = _on_native("_ssl_reading_paused")
+    _ssl_writing_paused = _on_native("_ssl_writing_paused")
+    _conn_lost = _on_native("_conn_lost")
+
+    @property
+    def _write_backlog(self) -> list[bytes]:
+        """A copy: what waits is the native half's."""
+        return [] if self._native is None else self._native._write_backlog
+
+    @_write_backlog.setter
+    def _write_backlog(self, value: object) -> None:
+        pass
+
+    def _get_app_transport(self) -> Any:
+        if self._app_transport is None:
+            if self._app_transport_created:
+                raise RuntimeError("Creating _SSLProtocolTransport twice")
+            self._app_transport = self._native = self._loop._make_tls_transport(
+                self,
+                self._app_protocol,
+                self._sslobj,
+                self._incoming,
+                self._outgoing,
+                self._direct,
+            )
+            self._app_transport_created = True
+            self._tell_limits()
+        return self._app_transport
+
+    def _set_app_protocol(self, app_protocol: BaseProtocol) -> None:
+        super()._set_app_protocol(app_protocol)
+        if self._native is not None:
+            self._native._set_app_protocol(app_protocol)
+
+    def _set_state(self, new_state: Any) -> None:
+        super()._set_state(new_state)
+        if self._native is not None:
+            self._native._phase = _PHASES[new_state]
+
+    # The transport below
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin the handshake. Called by the transport below, as the others of this kind."""
+        if self._native is not None:
+            self._native._attach(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give everything up."""
+        super().connection_lost(exc)
+        if self._native is not None:
+            self._native._end()
+            self._native = None
+
+    def get_buffer(self, n: int) -> Any:
+        """Only for a transport that is not native: others give the bytes to the native half."""
+        self.max_size = _BUFFER
+        return super().get_buffer(n)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what the transport below has received into the buffer."""
+        if self._native is not None:
+            self._native._feed(self._ssl_buffer_view[:nbytes])
+
+    def _records_came(self) -> None:
+        """Go on with handshake or shutdown: the native half has received something."""
+        super().buffer_updated(0)
+
+    # What the native half does
+
+    def _do_read(self) -> None:
+        if self._native is not None:
+            self._native._do_read()
+
+    def _do_write(self) -> None:
+        if self._native is not None:
+            self._native._do_write()
+
+    def _write_appdata(self, list_of_data: Any) -> None:
+        if self._native is not None:
+            self._native.writelines(list_of_data)
+
+    def _process_outgoing(self) -> None:
+        if self._native is not None:
+            self._native._process_outgoing()
+
+    def _get_write_buffer_size(self) -> int:
+        return 0 if self._native is None else self._native.get_write_buffer_size()
+
+    def _set_write_buffer_limits(self, high: Any = None, low: Any = None) -> None:
+        super()._set_write_buffer_limits(high, low)
+        self._tell_limits()
+
+    def _set_read_buffer_limits(self, high: Any = None, low: Any = None) -> None:
+        super()._set_read_buffer_limits(high, low)
+        self._tell_limits()
+
+    def _tell_limits(self) -> None:
+        if self._native is not None:
+            self._native._set_limits(
+                self._incoming_low_water,
+                self._incoming_high_water,
+                self._outgoing_low_water,
+                self._outgoing_high_water,
+            )
+
+
+# The numbers of the native half's states. asyncio of 3.10 has another state machine.
+_PHASES: dict[Any, int] = (
+    {state: number for number, state in enumerate(sslproto.SSLProtocolState)}
+    if _compat.TLS_HAS_STATES
+    else {}
+)
+
+
+def _new_machine(loop: Loop, *args: Any, **kwargs: Any) -> Any:
+    """Make what stands between a transport below and the user's protocol.
+
+    asyncio's own class where somebody has put another into its place, and on 3.10.
+    """
+    if _compat.TLS_HAS_STATES and sslproto.SSLProtocol is _Base:
+        return Machine(loop, *args, **kwargs)
+    return sslproto.SSLProtocol(loop, *args, **kwargs)
+
+
+@borrowed(BaseEventLoop, sslproto=types.SimpleNamespace(SSLProtocol=_new_machine))
 async def start_tls(
     loop: Loop,
     transport: WriteTransport,
@@ -67,14 +228,8 @@ def make_ssl_transport(
     The others are those of `_connect.make_socket_transport()`.
     Follows asyncio.selector_events.BaseSelectorEventLoop._make_ssl_transport.
     """
-    below: Any = SSLProtocol(
-        loop,
-        protocol,
-        sslcontext,  # type: ignore[arg-type]
-        waiter,  # type: ignore[arg-type]
-        server_side,
-        server_hostname,
-        **timeouts,  # type: ignore[arg-type]
+    below = _new_machine(
+        loop, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
     )
     loop._make_socket_transport(rawsock, below, extra=extra, server=server, context=context)
     transport: Transport = below._app_transport

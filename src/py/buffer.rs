@@ -203,6 +203,54 @@ pub(crate) fn bytes_filled<'py, E>(
     }
 }
 
+/// Calls `body` with a memoryview of the bytes, for a function in C that lets go of it before it returns.
+pub(crate) fn lend<'py, R>(
+    py: Python<'py>,
+    bytes: &[u8],
+    body: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: the memory is as long as it says, and read only.
+    let view = unsafe { view_of(py, bytes.as_ptr().cast_mut(), bytes.len(), ffi::PyBUF_READ)? };
+    lend_view(view, body)
+}
+
+/// As `lend`, to be written to. The bytes are initialised.
+pub(crate) fn lend_writable<'py, R>(
+    py: Python<'py>,
+    memory: &mut [u8],
+    body: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: as in `lend`; the memory is the caller's alone, who does not look at it before `body` has returned.
+    let view = unsafe { view_of(py, memory.as_mut_ptr(), memory.len(), ffi::PyBUF_WRITE)? };
+    lend_view(view, body)
+}
+
+/// # Safety
+/// The memory outlives the view, and may be written to if the flag says so.
+unsafe fn view_of<'py>(
+    py: Python<'py>,
+    start: *mut u8,
+    len: usize,
+    flag: std::ffi::c_int,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; the rest is the caller's promise.
+    unsafe {
+        let view = ffi::PyMemoryView_FromMemory(start.cast(), len.cast_signed(), flag);
+        Bound::from_owned_ptr_or_err(py, view)
+    }
+}
+
+fn lend_view<'py, R>(view: Bound<'py, PyAny>, body: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>) -> PyResult<R> {
+    let result = body(view.clone());
+    // Somebody has kept it (a traceback, a profiler): it must not see the memory any more.
+    // SAFETY: reads the count of a live object.
+    if unsafe { ffi::Py_REFCNT(view.as_ptr()) } > 1 && view.call_method0("release").is_err() {
+        // A buffer of it is held beyond the call: there is no telling what will be written where.
+        std::process::abort();
+    }
+    result
+}
+
 /// A held buffer of a Python object; released when dropped.
 struct View {
     raw: Box<ffi::Py_buffer>,

@@ -355,7 +355,7 @@ fn finish_slots<T: Fields>(
 }
 
 /// Gives a class the Python methods of the one it stands for, unless it has its own.
-fn borrow_methods(class: &Bound<'_, PyType>, model: &Bound<'_, PyType>) -> PyResult<()> {
+pub(crate) fn borrow_methods(class: &Bound<'_, PyType>, model: &Bound<'_, PyType>) -> PyResult<()> {
     for ancestor in model.mro() {
         for item in ancestor.getattr("__dict__")?.cast_into::<PyMappingProxy>()?.items()? {
             let (name, value): (Bound<'_, PyString>, Bound<'_, PyAny>) = item.extract()?;

@@ -4,6 +4,7 @@
 //! Nothing here knows what a task, a future or a loop is.
 
 pub(crate) mod awaiting;
+mod bio;
 pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod cell;
@@ -15,6 +16,7 @@ pub(crate) mod errors;
 pub(crate) mod introspection;
 pub(crate) mod known;
 mod layout;
+pub(crate) mod libssl;
 pub(crate) mod memory;
 pub(crate) mod method;
 pub(crate) mod names;

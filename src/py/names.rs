@@ -127,6 +127,8 @@ names! {
         buffered_protocol = "asyncio.protocols"."BufferedProtocol",
         flow_control_mixin = "asyncio.transports"."_FlowControlMixin",
         read_transport = "asyncio.transports"."ReadTransport",
+        fallback_sendfile = "asyncio.constants"."_SendfileMode.FALLBACK",
+        ssl_transport = "asyncio.sslproto"."_SSLProtocolTransport",
         try_native_sendfile = "asyncio.constants"."_SendfileMode.TRY_NATIVE",
     }
 }

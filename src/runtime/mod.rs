@@ -5,6 +5,7 @@
 //! through it. The methods that Python calls are in `event_loop.rs`; the turn of the loop is in `cycle.rs`.
 
 pub(crate) mod bell;
+pub(crate) mod buffers;
 pub(crate) mod cycle;
 pub(crate) mod ready;
 pub(crate) mod sources;
@@ -67,6 +68,8 @@ pub(crate) struct Core {
     put_off: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
     scratch: Vec<u8>,
+    /// Buffers that nobody uses now.
+    buffers: Vec<Box<[u8]>>,
     pub(crate) spare_bytes: SpareBytes,
     /// What native threads ring, and the work of who fetches what they left.
     bell: Option<(Arc<Bell>, Ready)>,
@@ -156,6 +159,7 @@ impl Runtime {
                 look: false,
                 put_off: Vec::new(),
                 scratch: Vec::new(),
+                buffers: Vec::new(),
                 spare_bytes: SpareBytes::new(),
                 bell: None,
                 entered: None,

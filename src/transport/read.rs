@@ -2,7 +2,8 @@
 //!
 //! Run by the cycle when input is there. A read that leaves room in its buffer has taken all there was; one that fills it
 //! comes again in the next turn, so that nobody else starves. Small reads go by way of the loop's buffer into `bytes` of
-//! the exact size, large ones straight into their object.
+//! the exact size, large ones straight into their object; where native code stands in the protocol's place, as TLS does,
+//! it gets the bytes as they are.
 
 use std::io::ErrorKind;
 
@@ -19,6 +20,7 @@ use crate::py::descriptor::{Descriptor, receive_first, receive_some};
 use crate::py::errors::Error;
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::runtime::buffers::Lent;
 use crate::runtime::ready::{Failure, Ready, Run};
 use crate::runtime::sources::Direction;
 
@@ -30,17 +32,28 @@ const MUCH: usize = 120 * 1024;
 const LITTLE: usize = 16 * 1024;
 
 /// How the protocol takes its data.
-pub(super) enum Receiver {
+pub(crate) enum Receiver {
     /// `Protocol.data_received`.
     Data,
     /// `BufferedProtocol.get_buffer` and `buffer_updated`.
     Buffer,
     /// asyncio's streams; a weak reference to the reader.
     Streams(Owned),
+    /// Native code in the protocol's place.
+    Sink(Sink),
+}
+
+/// Takes what was read. An error is one of `buffer_updated`.
+pub(crate) type Take = fn(Loop<'_, '_>, Borrowed<'_, '_, PyAny>, &[u8]) -> PyResult<()>;
+
+/// The native half of a protocol. All but data goes to the protocol.
+pub(crate) struct Sink {
+    pub(crate) object: Owned,
+    pub(crate) take: Take,
 }
 
 impl Receiver {
-    pub(super) fn of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
         let py = protocol.py();
         if let Some(reader) = streams::reader_of(protocol)? {
             return Ok(Receiver::Streams(reader));
@@ -49,24 +62,25 @@ impl Receiver {
         Ok(if buffered { Receiver::Buffer } else { Receiver::Data })
     }
 
-    fn clone_ref(&self, py: Python<'_>) -> Self {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Receiver::Data => Receiver::Data,
             Receiver::Buffer => Receiver::Buffer,
             Receiver::Streams(reader) => Receiver::Streams(reader.clone_ref(py)),
+            Receiver::Sink(sink) => Receiver::Sink(Sink { object: sink.object.clone_ref(py), take: sink.take }),
         }
     }
 
-    pub(super) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
+    pub(crate) fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         match self {
-            Receiver::Streams(reader) => visit.object(reader),
+            Receiver::Streams(object) | Receiver::Sink(Sink { object, .. }) => visit.object(object),
             Receiver::Data | Receiver::Buffer => Ok(()),
         }
     }
 
-    pub(super) fn into_references(self) -> Vec<Owned> {
+    pub(crate) fn into_references(self) -> Vec<Owned> {
         match self {
-            Receiver::Streams(reader) => vec![reader],
+            Receiver::Streams(object) | Receiver::Sink(Sink { object, .. }) => vec![object],
             Receiver::Data | Receiver::Buffer => Vec::new(),
         }
     }
@@ -133,6 +147,10 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
     };
     loop_.leave_task()?;
     let amount = match receiver {
+        Receiver::Sink(sink) => match read_into_sink(this, loop_, &sink, fd)? {
+            Some(amount) => amount,
+            None => return Ok(()),
+        },
         Receiver::Data | Receiver::Streams(_) => match receive(loop_, fd, much)? {
             Input::Data(data, amount) => {
                 note_size(this, &data, amount, much);
@@ -198,6 +216,33 @@ fn read_into_stream<'py>(
         this.fatal_error(error, "Fatal error: protocol.data_received() call failed.")?;
     }
     Ok(Streamed::Read(amount))
+}
+
+/// One read for native code; None ends the reading for now.
+fn read_into_sink<'py>(
+    this: This<'_, 'py, Transport>,
+    loop_: Loop<'_, 'py>,
+    sink: &Sink,
+    fd: Descriptor,
+) -> PyResult<Option<Amount>> {
+    let mut memory = Lent::of(loop_);
+    let count = match receive_some(fd, &mut memory) {
+        Ok(0) => {
+            end_of_input(this)?;
+            return Ok(None);
+        }
+        Ok(count) => count,
+        Err(errno) => {
+            without_data(this, failed(errno))?;
+            return Ok(None);
+        }
+    };
+    let object = sink.object.borrow(loop_.py());
+    if let Err(error) = this.in_context(|| (sink.take)(loop_, object, &memory[..count])) {
+        this.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")?;
+        return Ok(None);
+    }
+    Ok(Some(if count == memory.len() { Amount::Full } else { Amount::All }))
 }
 
 /// Calls `data_received`.

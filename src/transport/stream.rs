@@ -9,7 +9,7 @@ use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 
 use super::info::Info;
-use super::read::{self, Receiver};
+use super::read::{self, Receiver, Sink};
 use super::write::{self, Sending};
 use super::{Kind, Loop, Parts, Transport, create, flow, methods};
 use crate::py::buffer::Chunk;
@@ -130,6 +130,12 @@ pub(crate) fn of_parts<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyRe
         outgoing: Outgoing::default(),
     };
     create(loop_, parts, own)
+}
+
+/// From now on native code takes what is read, as long as the protocol stays the same.
+pub(crate) fn feed(this: This<'_, '_, Transport>, sink: Sink) {
+    let old = std::mem::replace(&mut this.state.open(this.py()).own.receiver, Receiver::Sink(sink));
+    drop(old);
 }
 
 pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

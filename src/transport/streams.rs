@@ -34,7 +34,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
 }
 
 /// The weak reference to the reader, if the short way may be taken for this protocol.
-pub(super) fn reader_of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>> {
+pub(crate) fn reader_of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>> {
     if !PROTOCOL.is_class_of(protocol) {
         return Ok(None);
     }
@@ -43,7 +43,7 @@ pub(super) fn reader_of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Ow
 }
 
 /// A reader that the short way leads to.
-pub(super) struct Reader<'py> {
+pub(crate) struct Reader<'py> {
     attributes: Bound<'py, PyDict>,
     buffer: Bound<'py, PyByteArray>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Reader<'py> {
 impl<'py> Reader<'py> {
     /// None: the methods must be called.
     #[inline]
-    pub(super) fn open(protocol: &Bound<'py, PyAny>, reader: &Owned) -> PyResult<Option<Self>> {
+    pub(crate) fn open(protocol: &Bound<'py, PyAny>, reader: &Owned) -> PyResult<Option<Self>> {
         let py = protocol.py();
         let names = names(py);
         let Some(reader) = reader.bind(py).cast_exact::<PyWeakrefReference>()?.upgrade() else { return Ok(None) };
@@ -84,9 +84,14 @@ impl<'py> Reader<'py> {
         }
     }
 
+    /// Bytes behind what the buffer holds; false if it cannot grow now.
+    pub(crate) fn append(&self, data: &[u8]) -> bool {
+        buffer::append(&self.buffer, data).is_ok()
+    }
+
     /// `_wakeup_waiter()`, and the pause if the user reads too slowly.
     #[inline]
-    pub(super) fn notify(&self) -> PyResult<()> {
+    pub(crate) fn notify(&self) -> PyResult<()> {
         let py = self.buffer.py();
         let names = names(py);
         if let Some(waiter) = self.attributes.get_item(&names.private_waiter)?

@@ -110,30 +110,52 @@ fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAn
     let py = this.py();
     let Some(loop_object) = this.loop_object() else { return Ok(()) };
     let Some(loop_) = Runtime::receive(loop_object.borrow(py)) else { return Ok(()) };
-    let unit = loop_.unit_of_sending(py);
-    let direct = {
-        let mut state = this.state.open(py);
-        let goes = state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct;
-        goes.then_some(state.fd)
-    };
-    let Some(fd) = direct else { return queue(this, loop_, data, 0) };
+    let Some(fd) = direct(this, loop_) else { return queue(this, loop_, data, 0) };
     match buffer::with_bytes(data, |bytes| (send_some(fd, bytes), bytes.len())) {
         Ok((Ok(sent), size)) if sent == size => Ok(()),
-        Ok((Ok(sent), _)) => queue_blocked(this, loop_, data, sent),
-        Ok((Err(errno), _)) if errno.kind() == ErrorKind::WouldBlock => queue_blocked(this, loop_, data, 0),
+        Ok((Ok(sent), _)) => queue_blocked(this, loop_, buffer::keep(data, sent)?),
+        Ok((Err(errno), _)) if errno.kind() == ErrorKind::WouldBlock => {
+            queue_blocked(this, loop_, buffer::keep(data, 0)?)
+        }
         Ok((Err(errno), _)) => write_error(this, Error::Io(errno.into()).into()),
         Err(error) => write_error(this, error),
     }
 }
 
-/// Queues what the kernel has refused.
+/// `write(data)` of bytes that are no Python object's: TLS records.
+#[inline]
+pub(crate) fn write_slice<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>, bytes: &[u8]) -> PyResult<()> {
+    if !admit(this, "write", || Ok(bytes.is_empty()))? {
+        return Ok(());
+    }
+    let copy = |sent: usize| Chunk::Copied(Box::from(&bytes[sent..]));
+    let Some(fd) = direct(this, loop_) else {
+        push(this, copy(0));
+        return after_push(this, loop_);
+    };
+    match send_some(fd, bytes) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(sent) => queue_blocked(this, loop_, (copy(sent), 0)),
+        Err(errno) if errno.kind() == ErrorKind::WouldBlock => queue_blocked(this, loop_, (copy(0), 0)),
+        Err(errno) => write_error(this, Error::Io(errno.into()).into()),
+    }
+}
+
+/// The descriptor, if a write may go to the kernel at once: nothing waits before it, and no other is to be expected.
+#[inline(always)]
+fn direct<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> Option<Descriptor> {
+    let unit = loop_.unit_of_sending(this.py());
+    let mut state = this.state.open(this.py());
+    let goes = state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct;
+    goes.then_some(state.fd)
+}
+
+/// Queues what the kernel has refused: a chunk of which so much has gone.
 fn queue_blocked<'py>(
     this: This<'_, 'py, Transport>,
     loop_: Loop<'_, 'py>,
-    data: Borrowed<'_, 'py, PyAny>,
-    sent: usize,
+    (chunk, sent): (Chunk, usize),
 ) -> PyResult<()> {
-    let (chunk, sent) = buffer::keep(data, sent)?;
     let mut state = this.state.open(this.py());
     state.own.outgoing.push(chunk, sent);
     state.own.sending = Sending::Blocked;

@@ -1,0 +1,186 @@
+#![allow(unsafe_code)]
+//! `Port`: a BIO of ours between OpenSSL and one of the `ssl.MemoryBIO`s of a connection.
+//!
+//! OpenSSL reads from and writes to it. While memory is lent to it, for one call, records come from there or go there
+//! without a copy in between; otherwise, as in Python's own calls, all goes through to the `MemoryBIO`. Used by
+//! `libssl.rs` only, which says how long pointers live. The callbacks know nothing of Python: during a handshake `_ssl` lets
+//! go of the interpreter.
+
+use std::ffi::{c_char, c_int, c_long, c_void};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use super::libssl::{Library, Pointer};
+
+/// Of bio.h.
+const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
+const BIO_FLAGS_READ: c_int = 0x01;
+const BIO_FLAGS_RETRIES: c_int = 0x0f;
+const BIO_FLAGS_SHOULD_RETRY: c_int = 0x08;
+const BIO_CTRL_PUSH: c_int = 6;
+const BIO_CTRL_POP: c_int = 7;
+const BIO_CTRL_FLUSH: c_int = 11;
+
+/// The kind of BIO that OpenSSL has made for us; it lives for ever.
+struct Kind(Pointer);
+
+// SAFETY: OpenSSL reads it only, from here on.
+unsafe impl Send for Kind {}
+// SAFETY: as above.
+unsafe impl Sync for Kind {}
+
+static KIND: PyOnceLock<Option<Kind>> = PyOnceLock::new();
+
+fn kind(py: Python<'_>, library: &Library) -> Option<Pointer> {
+    let make = || {
+        // SAFETY: the functions have the signatures that OpenSSL asks for, and are never unloaded.
+        unsafe {
+            let index = (library.bio_get_new_index)();
+            let kind = NonNull::new((library.bio_meth_new)(index | BIO_TYPE_SOURCE_SINK, c"mioloop".as_ptr()))?;
+            let done = [
+                (library.bio_meth_set_read)(kind, read),
+                (library.bio_meth_set_write)(kind, write),
+                (library.bio_meth_set_ctrl)(kind, ctrl),
+            ];
+            (done == [1, 1, 1]).then_some(Kind(kind))
+        }
+    };
+    KIND.get_or_init(py, make).as_ref().map(|kind| kind.0)
+}
+
+/// What the callbacks find in a BIO.
+struct Slot {
+    library: &'static Library,
+    /// The BIO inside the `MemoryBIO`.
+    inner: Pointer,
+    /// Memory that is lent for one call, or null.
+    start: *mut u8,
+    len: usize,
+    used: usize,
+    /// Was there anything in the `MemoryBIO` when the memory was lent?
+    behind: bool,
+}
+
+/// One direction of a connection. Dropped after `SSL` has been given its first BIO back.
+pub(super) struct Port {
+    /// Belongs to OpenSSL once `SSL` has it.
+    pub(super) bio: Pointer,
+    slot: NonNull<Slot>,
+}
+
+impl Port {
+    /// None if OpenSSL refuses.
+    pub(super) fn new(py: Python<'_>, library: &'static Library, inner: Pointer) -> Option<Self> {
+        let kind = kind(py, library)?;
+        // SAFETY: a kind that was made above.
+        let bio = NonNull::new(unsafe { (library.bio_new)(kind) })?;
+        let slot = Box::new(Slot { library, inner, start: std::ptr::null_mut(), len: 0, used: 0, behind: true });
+        let slot = NonNull::from(Box::leak(slot));
+        // SAFETY: a live BIO; the slot outlives it, or at least its use (see `Port`).
+        unsafe { (library.bio_set_data)(bio, slot.as_ptr().cast()) };
+        Some(Port { bio, slot })
+    }
+
+    /// Lends memory for the calls in `body`; returns also how much of it was used. behind: the `MemoryBIO` has something,
+    /// which comes first.
+    ///
+    /// # Safety
+    /// The memory is as long as it says, and nobody else's; written to only where the port is one that OpenSSL writes to.
+    #[inline]
+    pub(super) unsafe fn lend<R>(
+        &self,
+        start: *mut u8,
+        len: usize,
+        behind: bool,
+        body: impl FnOnce() -> R,
+    ) -> (R, usize) {
+        let slot = self.slot.as_ptr();
+        // SAFETY: the slot is this port's, and no callback runs now; no reference to it is held while one may.
+        unsafe {
+            ((*slot).start, (*slot).len, (*slot).used, (*slot).behind) = (start, len, 0, behind);
+            let result = body();
+            let used = (*slot).used;
+            ((*slot).start, (*slot).len, (*slot).used) = (std::ptr::null_mut(), 0, 0);
+            (result, used)
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box` in `new`, and OpenSSL has the BIO no more.
+        drop(unsafe { Box::from_raw(self.slot.as_ptr()) });
+    }
+}
+
+/// # Safety
+/// The BIO is a port's, whose slot nobody else looks at meanwhile.
+unsafe fn slot<'a>(bio: Pointer) -> Option<&'a mut Slot> {
+    // SAFETY: `new` has put it there; the library is that which calls us.
+    unsafe {
+        let library = LIBRARY.load(Relaxed).as_ref()?;
+        (library.bio_get_data)(bio).cast::<Slot>().as_mut()
+    }
+}
+
+/// Where the callbacks find OpenSSL's functions.
+static LIBRARY: AtomicPtr<Library> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Tells the callbacks of the library, before the first port is made.
+pub(super) fn know(library: &'static Library) {
+    LIBRARY.store(std::ptr::from_ref(library).cast_mut(), Relaxed);
+}
+
+/// OpenSSL wants records of the peer's: first those in the `MemoryBIO`, which came before.
+unsafe extern "C" fn read(bio: Pointer, into: *mut c_char, wanted: c_int) -> c_int {
+    // SAFETY: OpenSSL passes a port's BIO and memory of that size, and holds no reference to the slot.
+    unsafe {
+        let Some(slot) = slot(bio) else { return -1 };
+        let library = slot.library;
+        (library.bio_clear_flags)(bio, BIO_FLAGS_RETRIES);
+        let left = slot.len - slot.used;
+        slot.behind = slot.behind && library.pending(slot.inner) > 0;
+        if left == 0 || slot.behind {
+            let count = (library.bio_read)(slot.inner, into.cast(), wanted);
+            if count <= 0 && (library.bio_test_flags)(slot.inner, BIO_FLAGS_SHOULD_RETRY) != 0 {
+                (library.bio_set_flags)(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
+            }
+            return count;
+        }
+        let count = left.min(usize::try_from(wanted).unwrap_or(0));
+        into.cast::<u8>().copy_from_nonoverlapping(slot.start.add(slot.used), count);
+        slot.used += count;
+        c_int::try_from(count).unwrap_or(0)
+    }
+}
+
+/// OpenSSL has records for the peer.
+unsafe extern "C" fn write(bio: Pointer, from: *const c_char, size: c_int) -> c_int {
+    // SAFETY: as in `read`.
+    unsafe {
+        let Some(slot) = slot(bio) else { return -1 };
+        (slot.library.bio_clear_flags)(bio, BIO_FLAGS_RETRIES);
+        let count = usize::try_from(size).unwrap_or(0);
+        if count > slot.len - slot.used {
+            // From here on all goes there, or the order would be lost.
+            slot.len = slot.used;
+            return (slot.library.bio_write)(slot.inner, from.cast(), size);
+        }
+        slot.start.add(slot.used).copy_from_nonoverlapping(from.cast(), count);
+        slot.used += count;
+        size
+    }
+}
+
+/// Questions go to the BIO behind.
+unsafe extern "C" fn ctrl(bio: Pointer, command: c_int, number: c_long, argument: *mut c_void) -> c_long {
+    match command {
+        BIO_CTRL_FLUSH => 1,
+        BIO_CTRL_PUSH | BIO_CTRL_POP => 0,
+        // SAFETY: as in `read`; the inner BIO is live as long as the connection.
+        _ => unsafe { slot(bio).map_or(0, |slot| (slot.library.bio_ctrl)(slot.inner, command, number, argument)) },
+    }
+}
