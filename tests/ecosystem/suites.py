@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -45,7 +46,7 @@ SUITES = {
             *("--ignore=tests/autobahn", "--aiohttp-fast"),
         )
     ),
-    "anyio": Suite(("-p", "anyio", "-m", "not network", "-k", "not trio")),
+    "anyio": Suite(("-p", "anyio", "-m", "not network")),
     "uvicorn": Suite(("--ignore=tests/benchmarks",), workers=4),
     # Its sdists ship no test that runs a loop: only with --websockets, a checkout of its source.
     "websockets": Suite(("-p", "no:anyio"), tests=("tests/asyncio", "tests/legacy")),
@@ -158,8 +159,12 @@ def run(name: str, kind: str, folder: Path, work: Path, match: str | None) -> Ou
     command = [sys.executable, "-m", "pytest", "-q", "-p", "suite_plugin", "-p", "no:cacheprovider"]
     command += ["-p", "no:asyncio", "-o", "addopts=", "--tb=short", f"--junitxml={report}"]
     command += ["-n", str(suite.workers), *suite.options, *suite.tests]
-    if match:
-        command += ["-k", match]
+    chosen = [match] if match else ["not trio"] if name == "anyio" else []
+    if name == "anyio" and not has_ipv6():
+        # Their fixtures fail half-way, and leave sockets whose warnings hit whichever test comes.
+        chosen.append("not ipv6 and not dualstack")
+    if chosen:
+        command += ["-k", " and ".join(f"({part})" for part in chosen)]
     path = [str(HERE), str(folder)] + ([str(folder / "src")] if name == "websockets" else [])
     environment = {**os.environ, "SUITE_LOOP": kind, "SUITE_COUNTS": str(counts)}
     environment["PYTHONPATH"] = os.pathsep.join(path)
@@ -186,6 +191,14 @@ def run(name: str, kind: str, folder: Path, work: Path, match: str | None) -> Ou
         for loop, number in json.loads(file.read_text()).items():
             loops[loop] = loops.get(loop, 0) + number
     return Outcome(passed, failed, loops, time.monotonic() - began, output)
+
+
+def has_ipv6() -> bool:
+    """Whether `localhost` has an address of IPv6 here."""
+    try:
+        return bool(socket.getaddrinfo("localhost", 0, socket.AF_INET6))
+    except OSError:
+        return False
 
 
 def read_report(report: Path) -> tuple[frozenset[str], frozenset[str]]:
