@@ -444,22 +444,6 @@ def test_an_unclosed_transport_is_reported(run: Run) -> None:
     run(main())
 
 
-def test_a_reader_that_goes_does_not_resume_the_writer(run: Run) -> None:
-    """What waits for the writer to go on, drain() above all, is told of the error."""
-
-    async def main() -> None:
-        read, write = pipe()
-        transport, protocol = await writing(write)
-        transport.write(bytes(1 << 20))
-        await a_while(0)
-        assert protocol.calls == ["made", "pause"]
-        read.close()
-        assert type(await protocol.ended()) is BrokenPipeError
-        assert protocol.calls == ["made", "pause", "lost"]
-
-    run(main())
-
-
 def test_repr(run: Run) -> None:
     async def main() -> None:
         read, write = pipe()
