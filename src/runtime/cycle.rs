@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::ready::{Failure, Ready, Report};
-use super::{Io, Runtime};
+use super::{CROWD, Io, Runtime};
 use crate::py::class::This;
 use crate::py::errors::{self, Error};
 use crate::py::memory;
@@ -26,6 +26,8 @@ const MOST_TURNS: u32 = 64;
 const MOST_TIME_NS: u64 = 250_000;
 /// Turns between looks at the clock, while no timer makes each turn look.
 const CLOCK_TURNS: u32 = 4;
+/// Connections whose writes wait for one another, at most.
+const MOST_PUT_OFF: usize = 16;
 /// asyncio's MAXIMUM_SELECT_TIMEOUT: one day.
 const LONGEST_WAIT_NS: u64 = 24 * 3600 * 1_000_000_000;
 
@@ -181,18 +183,18 @@ fn expire_timers(this: Loop<'_, '_>, now_ns: u64) {
 /// Runs what is ready now, one by one, so that an exception that ends the run leaves the rest queued.
 fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
     let py = this.py();
-    let mut left = this.core.open(py).ready.len();
+    let mut core = this.core.open(py);
+    core.left = core.ready.len();
     loop {
-        let mut core = this.core.open(py);
-        if !core.put_off.is_empty() {
+        if !core.put_off.is_empty() && (core.left < CROWD || core.put_off.len() >= MOST_PUT_OFF) {
             drop(core);
             run_put_off(this)?;
             core = this.core.open(py);
         }
-        if left == 0 {
+        if core.left == 0 {
             return Ok(());
         }
-        left -= 1;
+        core.left -= 1;
         core.unit += 1;
         let Some(work) = core.ready.pop_front() else { return Ok(()) };
         drop(core);
@@ -200,10 +202,11 @@ fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
         if let Err(failure) = result {
             report(this, failure)?;
         }
+        core = this.core.open(py);
     }
 }
 
-/// Runs what a unit of work has put off to its end: writes that go together.
+/// Runs what units of work have put off: writes that go together.
 fn run_put_off(this: Loop<'_, '_>) -> PyResult<()> {
     let work = std::mem::take(&mut this.core.open(this.py()).put_off);
     work.into_iter().try_for_each(|work| (work.run)(this, work.object).or_else(|failure| report(this, failure)))

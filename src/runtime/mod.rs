@@ -36,6 +36,9 @@ use bell::Bell;
 use ready::Ready;
 use sources::{Left, Sources};
 
+/// Units of work after which it pays to send what they write together.
+const CROWD: usize = 4;
+
 const CLOSED: u8 = 1;
 const DEBUG: u8 = 2;
 /// `time` is replaced: the loop lives by that clock.
@@ -62,9 +65,11 @@ pub(crate) struct Core {
     pub(crate) io: Option<Io>,
     /// Counts the units of work from 1.
     unit: u64,
+    /// Units of work that this turn still has to run.
+    left: usize,
     /// Something was sent, closed or registered since the last poll: the next turn asks the kernel.
     pub(crate) look: bool,
-    /// What waits for the end of this unit of work.
+    /// What waits for the end of this unit of work, or of a crowd of them.
     put_off: Vec<Ready>,
     /// Where small reads go on their way into `bytes`; empty until the first.
     scratch: Vec<u8>,
@@ -89,6 +94,19 @@ impl Core {
         }
         (&mut self.scratch[..size], &mut self.spare_bytes)
     }
+}
+
+/// A unit of work, as one that sends sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Unit {
+    pub(crate) number: u64,
+    /// `CROWD` others or more run after it in this turn.
+    pub(crate) in_crowd: bool,
+}
+
+impl Unit {
+    /// The loop does not run.
+    pub(crate) const NONE: Unit = Unit { number: 0, in_crowd: false };
 }
 
 /// Loop thread only. None in a closed loop.
@@ -156,6 +174,7 @@ impl Runtime {
                 last_timer: TimerKey::default(),
                 io: Some(io),
                 unit: 0,
+                left: 0,
                 look: false,
                 put_off: Vec::new(),
                 scratch: Vec::new(),
@@ -325,15 +344,15 @@ impl Runtime {
         self.core.open(py).look = true;
     }
 
-    /// `unit` for whoever is about to send: with `look_soon`.
+    /// The unit of work that runs now, for whoever is about to send: with `look_soon`.
     #[inline]
-    pub(crate) fn unit_of_sending(&self, py: Python<'_>) -> u64 {
+    pub(crate) fn unit_of_sending(&self, py: Python<'_>) -> Unit {
         let mut core = self.core.open(py);
         core.look = true;
-        if self.is_running() { core.unit } else { 0 }
+        if self.is_running() { Unit { number: core.unit, in_crowd: core.left >= CROWD } } else { Unit::NONE }
     }
 
-    /// Runs `work` when the unit of work that runs now has ended.
+    /// Runs `work` when the unit of work that runs now has ended; in a crowd, with what others put off.
     pub(crate) fn put_off(&self, py: Python<'_>, work: Ready) {
         self.core.open(py).put_off.push(work);
     }

@@ -2,7 +2,9 @@
 //!
 //! The first write of a callback or task step goes to the kernel at once, later ones are *corked*: they wait for its end
 //! and go in one call. A transport that is written to several times in a row corks the first one too, from the next time
-//! on. Whoever can tell the difference (a limit, `get_write_buffer_size`, `close`) uncorks first. What the kernel does not take is the backlog, and goes when the descriptor is writable.
+//! on, and so do all while a crowd of work waits in the same turn: then connections write together, and a peer that
+//! sleeps is woken once for them all. Whoever can tell the difference (a limit, `get_write_buffer_size`, `close`) uncorks
+//! first. What the kernel does not take is the backlog, and goes when the descriptor is writable.
 
 use std::io::ErrorKind;
 
@@ -23,7 +25,7 @@ use crate::py::method::{Receiver as _, Reply};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::reply;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Unit};
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::Direction;
 
@@ -54,17 +56,17 @@ impl Stream {
     /// Counts the writes of one unit of work; 0 while the loop does not run, when no end will come. What came in pairs
     /// last time will do so again: an HTTP server's head and body, say.
     #[inline(always)]
-    fn note_write(&mut self, unit: u64) -> Write {
-        if unit == 0 {
+    fn note_write(&mut self, unit: Unit) -> Write {
+        if unit.number == Unit::NONE.number {
             return Write::AtOnce;
         }
-        if self.wrote_in == unit {
+        if self.wrote_in == unit.number {
             self.in_a_row = self.in_a_row.saturating_add(1);
             return Write::Later;
         }
         let came_alone = self.in_a_row < 2;
-        (self.wrote_in, self.in_a_row) = (unit, 1);
-        if came_alone { Write::AtOnce } else { Write::Later }
+        (self.wrote_in, self.in_a_row) = (unit.number, 1);
+        if came_alone && !unit.in_crowd { Write::AtOnce } else { Write::Later }
     }
 }
 
