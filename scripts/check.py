@@ -34,6 +34,9 @@ WHEELS = ROOT / "target" / "wheels"
 MAX_SECONDS = 900  # for one command; one that takes longer is killed
 # The Pythons that real software is tried on, unless --pythons names others.
 ECOSYSTEM_PYTHONS = ("3.11", "3.13")
+# Where CPython's tests of TLS run on the portable engine as well. The feature tests of TLS run on
+# both engines everywhere.
+PORTABLE_TLS_PYTHONS = ("3.11", "3.13", "3.14")
 MAX_WHEEL_BYTES = 3 * 1024 * 1024
 
 PYTEST_LINE = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
@@ -183,11 +186,12 @@ def conformance(checks: Checks) -> None:
         if not interpreter.has_tests:
             print(f"{interpreter.name}: CPython's own tests are not installed there")
         elif install(checks, interpreter):
-            checks.run(
-                interpreter.name,
-                *(venv_python(interpreter), "tests/conformance", "--loop", "mioloop"),
-                *("--jobs", "2", "--rerun"),
-            )
+            python = venv_python(interpreter)
+            command = (python, "tests/conformance", "--loop", "mioloop", "--jobs", "2", "--rerun")
+            checks.run(interpreter.name, *command)
+            if interpreter.name in PORTABLE_TLS_PYTHONS:
+                only = ("--only", "test_ssl,test_sslproto")
+                checks.run(f"{interpreter.name}, no libssl", *command, *only, MIOLOOP_LIBSSL="0")
 
 
 def debug(checks: Checks) -> None:

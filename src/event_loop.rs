@@ -366,7 +366,8 @@ impl Runtime {
         outgoing: &Bound<'py, PyAny>,
         direct: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let objects = tls::engine::Objects { connection, incoming, outgoing, direct };
+        let spares = &this.get().core.open(this.py()).spares.clone();
+        let objects = tls::engine::Objects { connection, incoming, outgoing, spares, direct };
         tls::create(This::new(this.as_any().as_borrowed(), this.get()), machine, protocol, objects)
     }
 

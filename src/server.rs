@@ -2,8 +2,8 @@
 //!
 //! One `Acceptor` per listening socket of an asyncio `Server`, which keeps the socket and closes it. Accepts in batches,
 //! with `accept4`; a connection gets a Python socket only if somebody asks for it. Out of descriptors, it rests for a
-//! second. TLS connections are not made here. Follows `_start_serving` and `_accept_connection` of
-//! asyncio.selector_events.
+//! second. Where TLS is served, the factory makes the machines of `python/mioloop/_tls.py`. Follows `_start_serving` and
+//! `_accept_connection` of asyncio.selector_events.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -55,6 +55,22 @@ def test_echo(run: Run, version: ssl.TLSVersion) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_kernel_tls_is_asked_for(run: Run, version: ssl.TLSVersion) -> None:
+    """It is not to be had over memory, and nobody minds."""
+    client, server = client_context(), server_context()
+    for context in (client, server):
+        context.minimum_version = context.maximum_version = version
+        context.options |= getattr(ssl, "OP_ENABLE_KTLS", 8)  # 8: before 3.12
+    data = bytes(range(256)) * 1000
+
+    async def main() -> None:
+        async with Serving(echo, server) as port:
+            assert await exchange(port, client, data) == data
+
+    run(main())
+
+
 def test_much_data_both_ways(run: Run) -> None:
     data = bytes(range(256)) * 8 * 1024
 

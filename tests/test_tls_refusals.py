@@ -15,6 +15,7 @@ from tls_peers import (
     PATIENCE,
     Serving,
     client_context,
+    close,
     collected,  # noqa: F401 (a fixture)
     connect,
     leaves_no_warning,
@@ -106,6 +107,47 @@ def test_handshake_that_never_comes(run: Run) -> None:
                 await connect(port, client_context(), ssl_handshake_timeout=0.01)
 
     run(main())
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_servers_failed_handshake_is_reported_in_debug_mode(run: Run, debug: bool) -> None:
+    reports: list[dict[str, Any]] = []
+    reported = asyncio.Event()
+    made: list[asyncio.Protocol] = []
+
+    def factory() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    def report(_: object, context: dict[str, Any]) -> None:
+        reports.append(context)
+        reported.set()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report)
+        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=server_context())
+        reader, writer = await connect(server.sockets[0].getsockname()[1])
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        try:
+            await asyncio.wait_for(reader.read(), PATIENCE)  # an alert, and the end
+        except ConnectionResetError:
+            pass
+        if debug:
+            await asyncio.wait_for(reported.wait(), PATIENCE)
+        await close(writer)
+        server.close()
+        await server.wait_closed()
+
+    run(main(), debug=debug)
+    if not debug:
+        assert reports == []
+        return
+    [only] = reports
+    assert only["message"] == "Error on transport creation for incoming connection"
+    assert isinstance(only["exception"], ssl.SSLError)
+    assert [only["protocol"]] == made
+    assert only["transport"].is_closing()
 
 
 def test_cancelled_handshake_closes_the_socket(run: Run) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Callable
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from contextvars import Context
     from typing import Any, Final
 
     from ._policy import EventLoopPolicy
@@ -46,7 +45,6 @@ MAIN_HAS_ANNOTATIONS: Final = sys.version_info < (3, 14)
 MAIN_HAS_CACHED: Final = sys.version_info < (3, 15)
 """The namespace of a script has `__cached__`."""
 
-_TRANSPORTS_HAVE_CONTEXT: Final = sys.version_info >= (3, 15)
 
 _POLICY_WARNING: Final = (
     "'asyncio.set_event_loop_policy' is deprecated and slated for removal in Python 3.16"
@@ -61,11 +59,6 @@ is_coroutine_function: Callable[[object], bool] = getattr(
 def is_debug_mode() -> bool:
     """Whether new loops start in debug mode: -X dev, or PYTHONASYNCIODEBUG in the environment."""
     return bool(coroutines._is_debug_mode())  # type: ignore[attr-defined]
-
-
-def transport_context(context: Context | None) -> dict[str, Context | None]:
-    """The keyword by which a stream transport is given its context, where it takes one (3.15)."""
-    return {"context": context} if _TRANSPORTS_HAVE_CONTEXT else {}
 
 
 def policy_base() -> type[Any]:

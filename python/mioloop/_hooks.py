@@ -39,9 +39,6 @@ class Hooks:
     _create_connection_transport = _Base._create_connection_transport
     _create_server_getaddrinfo = _Base._create_server_getaddrinfo
     _start_serving = _serve.start_serving
-    _start_serving_tls = _Selector._start_serving
-    _accept_connection = _Selector._accept_connection
-    _accept_connection2 = _Selector._accept_connection2
     _stop_serving = _serve.stop_serving
 
     # Child processes.

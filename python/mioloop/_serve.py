@@ -2,8 +2,8 @@
 
 `_loop.Loop` takes the functions of this file as its methods. A server is asyncio's own
 `Server` object, which tells the loop to listen by `_start_serving()` and to stop by
-`_stop_serving()`; the loop accepts, and gives each connection the transport that
-`_connect.make_socket_transport()` or `_tls.make_ssl_transport()` makes.
+`_stop_serving()`; the loop accepts, and makes each connection's transport and protocol; that
+of a TLS connection is a machine of `_tls`, with the user's protocol above.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from asyncio.base_events import BaseEventLoop
 from asyncio.log import logger
 from asyncio.unix_events import _UnixSelectorEventLoop
 
-from . import _compat
+from . import _tls
 from ._borrow import borrowed
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -127,11 +127,9 @@ def start_serving(
     Called by the server.
     Follows asyncio.selector_events.BaseSelectorEventLoop._start_serving.
     """
-    if sslcontext is None:
-        loop._accept_connections(protocol_factory, sock, server, backlog, context)
-        return
-    tls.update(_compat.transport_context(context))
-    loop._start_serving_tls(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **tls)
+    if sslcontext is not None:
+        protocol_factory = _tls.wrap_factory(loop, protocol_factory, sslcontext, *timeouts, **tls)
+    loop._accept_connections(protocol_factory, sock, server, backlog, context)
 
 
 def stop_serving(loop: Loop, sock: socket.socket) -> None:

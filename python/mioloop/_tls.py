@@ -20,6 +20,7 @@ TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     import socket
     from asyncio import BaseProtocol, Future, Server, Transport, WriteTransport
+    from collections.abc import Callable
     from contextvars import Context
     from ssl import SSLContext
     from typing import Any
@@ -183,6 +184,64 @@ def _new_machine(loop: Loop, *args: Any, **kwargs: Any) -> Any:
     if _compat.TLS_HAS_STATES and sslproto.SSLProtocol is _Base:
         return Machine(loop, *args, **kwargs)
     return sslproto.SSLProtocol(loop, *args, **kwargs)
+
+
+class _Accepted:
+    """What a machine tells of its handshake where nobody waits for it: a server's.
+
+    A failure closes the transport, and is reported in debug mode. Has what asyncio's code calls
+    on a future. Follows asyncio.selector_events.BaseSelectorEventLoop._accept_connection2.
+    """
+
+    __slots__ = ("loop", "protocol", "transport")
+
+    def __init__(self, loop: Loop, protocol: BaseProtocol) -> None:
+        self.loop = loop
+        self.protocol = protocol
+        self.transport: Any = None
+
+    def cancelled(self) -> bool:
+        """Return False: nobody can."""
+        return False
+
+    def set_result(self, result: object) -> None:
+        """Do nothing: the protocol has been told."""
+
+    def set_exception(self, exc: Any) -> None:
+        """Close the transport. exc: an exception, or its class."""
+        self.transport.close()
+        if self.loop.get_debug():
+            self.loop.call_exception_handler(
+                {
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc() if isinstance(exc, type) else exc,
+                    "protocol": self.protocol,
+                    "transport": self.transport,
+                }
+            )
+
+
+def wrap_factory(
+    loop: Loop,
+    factory: Callable[[], BaseProtocol],
+    sslcontext: SSLContext,
+    *timeouts: float | None,
+    **limits: float | None,
+) -> Callable[[], BaseProtocol]:
+    """Return the factory of a TLS server's machines, each with one of `factory`'s protocols.
+
+    timeouts, limits: those of `_serve.start_serving()`.
+    """
+    limits.update(zip(("ssl_handshake_timeout", "ssl_shutdown_timeout"), timeouts, strict=False))
+
+    def make() -> BaseProtocol:
+        protocol = factory()
+        waiter = _Accepted(loop, protocol)
+        machine = _new_machine(loop, protocol, sslcontext, waiter, True, None, **limits)
+        waiter.transport = machine._app_transport
+        return machine  # type: ignore[no-any-return]
+
+    return make
 
 
 @borrowed(BaseEventLoop, sslproto=types.SimpleNamespace(SSLProtocol=_new_machine))

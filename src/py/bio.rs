@@ -39,6 +39,9 @@ fn kind(py: Python<'_>, library: &Library) -> Option<Pointer> {
         // SAFETY: the functions have the signatures that OpenSSL asks for, and are never unloaded.
         unsafe {
             let index = (library.bio_get_new_index)();
+            if index < 0 {
+                return None;
+            }
             let kind = NonNull::new((library.bio_meth_new)(index | BIO_TYPE_SOURCE_SINK, c"mioloop".as_ptr()))?;
             let done = [
                 (library.bio_meth_set_read)(kind, read),
@@ -64,10 +67,10 @@ struct Slot {
     behind: bool,
 }
 
-/// One direction of a connection. Dropped after `SSL` has been given its first BIO back.
+/// One direction of a connection.
 pub(super) struct Port {
-    /// Belongs to OpenSSL once `SSL` has it.
-    pub(super) bio: Pointer,
+    library: &'static Library,
+    bio: Pointer,
     slot: NonNull<Slot>,
 }
 
@@ -79,9 +82,15 @@ impl Port {
         let bio = NonNull::new(unsafe { (library.bio_new)(kind) })?;
         let slot = Box::new(Slot { library, inner, start: std::ptr::null_mut(), len: 0, used: 0, behind: true });
         let slot = NonNull::from(Box::leak(slot));
-        // SAFETY: a live BIO; the slot outlives it, or at least its use (see `Port`).
+        // SAFETY: a live BIO; `drop` takes the slot away from it.
         unsafe { (library.bio_set_data)(bio, slot.as_ptr().cast()) };
-        Some(Port { bio, slot })
+        Some(Port { library, bio, slot })
+    }
+
+    /// The BIO, with a reference for who takes it over.
+    pub(super) fn share(&self) -> Option<Pointer> {
+        // SAFETY: a live BIO, since the port has a reference of its own.
+        (unsafe { (self.library.bio_up_ref)(self.bio) } == 1).then_some(self.bio)
     }
 
     /// Lends memory for the calls in `body`; returns also how much of it was used. behind: the `MemoryBIO` has something,
@@ -111,8 +120,12 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // SAFETY: made by `Box` in `new`, and OpenSSL has the BIO no more.
-        drop(unsafe { Box::from_raw(self.slot.as_ptr()) });
+        // SAFETY: gives up the port's own reference. Who has another finds no slot any more; it was made by `Box`.
+        unsafe {
+            (self.library.bio_set_data)(self.bio, std::ptr::null_mut());
+            (self.library.bio_free)(self.bio);
+            drop(Box::from_raw(self.slot.as_ptr()));
+        }
     }
 }
 

@@ -142,9 +142,7 @@ impl SpareBytes {
     /// Takes back what was given away. Runs no Python code: what it drops is exact `bytes`.
     #[inline]
     pub(crate) fn put(&mut self, object: Bound<'_, PyAny>) {
-        // SAFETY: reads the count of a live object.
-        let is_ours = !cfg!(Py_GIL_DISABLED) && unsafe { ffi::Py_REFCNT(object.as_ptr()) } == 1;
-        if is_ours && object.cast_exact::<PyBytes>().is_ok_and(|bytes| bytes.as_bytes().len() >= SPARE_FROM) {
+        if is_ours(&object) && object.cast_exact::<PyBytes>().is_ok_and(|bytes| bytes.as_bytes().len() >= SPARE_FROM) {
             self.0 = Some(Owned::new(object));
         }
     }
@@ -171,6 +169,41 @@ impl SpareBytes {
             None => bytes(py, slice),
         }
     }
+}
+
+/// As `SpareBytes`, for functions that fill memory: an exact `bytearray`. It owns what is in it, so whoever keeps it, or a
+/// view of it, keeps nothing of ours; then the next call gets another one.
+pub(crate) struct SpareArray(Option<Owned>);
+
+impl SpareArray {
+    pub(crate) const fn new() -> Self {
+        SpareArray(None)
+    }
+
+    /// An array of this size, whose contents are of no interest.
+    #[inline]
+    pub(crate) fn array<'py>(&mut self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyAny>> {
+        let fits = |spare: &Owned| spare.bind(py).cast_exact::<PyByteArray>().is_ok_and(|it| it.len() == size);
+        match self.0.take_if(|spare| fits(spare)) {
+            Some(spare) => Ok(spare.into_bound(py)),
+            None => Ok(PyByteArray::new_with(py, size, |_| Ok(()))?.into_any()),
+        }
+    }
+
+    /// Takes back what was given away. Runs no Python code: what it drops is an exact `bytearray`.
+    #[inline]
+    pub(crate) fn put(&mut self, object: Bound<'_, PyAny>) {
+        if is_ours(&object) && object.is_exact_instance_of::<PyByteArray>() {
+            self.0 = Some(Owned::new(object));
+        }
+    }
+}
+
+/// Has nobody else kept the object? A view of it would count.
+#[inline]
+fn is_ours(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: reads the count of a live object.
+    !cfg!(Py_GIL_DISABLED) && unsafe { ffi::Py_REFCNT(object.as_ptr()) } == 1
 }
 
 /// A new `bytes` object of at most `size` bytes that `fill` writes itself; it says how many it wrote. `fill` runs no
@@ -201,54 +234,6 @@ pub(crate) fn bytes_filled<'py, E>(
             }
         }
     }
-}
-
-/// Calls `body` with a memoryview of the bytes, for a function in C that lets go of it before it returns.
-pub(crate) fn lend<'py, R>(
-    py: Python<'py>,
-    bytes: &[u8],
-    body: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>,
-) -> PyResult<R> {
-    // SAFETY: the memory is as long as it says, and read only.
-    let view = unsafe { view_of(py, bytes.as_ptr().cast_mut(), bytes.len(), ffi::PyBUF_READ)? };
-    lend_view(view, body)
-}
-
-/// As `lend`, to be written to. The bytes are initialised.
-pub(crate) fn lend_writable<'py, R>(
-    py: Python<'py>,
-    memory: &mut [u8],
-    body: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>,
-) -> PyResult<R> {
-    // SAFETY: as in `lend`; the memory is the caller's alone, who does not look at it before `body` has returned.
-    let view = unsafe { view_of(py, memory.as_mut_ptr(), memory.len(), ffi::PyBUF_WRITE)? };
-    lend_view(view, body)
-}
-
-/// # Safety
-/// The memory outlives the view, and may be written to if the flag says so.
-unsafe fn view_of<'py>(
-    py: Python<'py>,
-    start: *mut u8,
-    len: usize,
-    flag: std::ffi::c_int,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: attached; the rest is the caller's promise.
-    unsafe {
-        let view = ffi::PyMemoryView_FromMemory(start.cast(), len.cast_signed(), flag);
-        Bound::from_owned_ptr_or_err(py, view)
-    }
-}
-
-fn lend_view<'py, R>(view: Bound<'py, PyAny>, body: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>) -> PyResult<R> {
-    let result = body(view.clone());
-    // Somebody has kept it (a traceback, a profiler): it must not see the memory any more.
-    // SAFETY: reads the count of a live object.
-    if unsafe { ffi::Py_REFCNT(view.as_ptr()) } > 1 && view.call_method0("release").is_err() {
-        // A buffer of it is held beyond the call: there is no telling what will be written where.
-        std::process::abort();
-    }
-    result
 }
 
 /// A held buffer of a Python object; released when dropped.

@@ -74,6 +74,7 @@ library! {
     ssl_set_wbio = c"SSL_set0_wbio": (Pointer, Pointer) -> (),
     bio_new = c"BIO_new": (Pointer) -> *mut c_void,
     bio_up_ref = c"BIO_up_ref": (Pointer) -> c_int,
+    bio_free = c"BIO_free": (Pointer) -> c_int,
     bio_get_data = c"BIO_get_data": (Pointer) -> *mut c_void,
     bio_set_data = c"BIO_set_data": (Pointer, *mut c_void) -> (),
     bio_test_flags = c"BIO_test_flags": (Pointer, c_int) -> c_int,
@@ -202,13 +203,14 @@ impl Connection {
         let owners = [connection.clone_ref(py), incoming.clone_ref(py), outgoing.clone_ref(py)];
         let (incoming, outgoing) = (NonNull::new(rbio)?, NonNull::new(wbio)?);
         let (input, output) = (Port::new(py, library, incoming)?, Port::new(py, library, outgoing)?);
+        let connection = Connection { library, ssl, incoming, outgoing, input, output, owners };
         // SAFETY: a live connection, which takes over the new BIOs and gives up its references to the old ones; each
         // `MemoryBIO` has one of its own.
         unsafe {
-            (library.ssl_set_rbio)(ssl, input.bio);
-            (library.ssl_set_wbio)(ssl, output.bio);
+            (library.ssl_set_rbio)(ssl, connection.input.share()?);
+            (library.ssl_set_wbio)(ssl, connection.output.share()?);
         }
-        Some(Connection { library, ssl, incoming, outgoing, input, output, owners })
+        Some(connection)
     }
 
     /// Gives the connection records of the peer's. False if there is no memory.
@@ -309,8 +311,8 @@ impl Connection {
 impl Drop for Connection {
     /// Gives OpenSSL the `MemoryBIO`s back: others may still use the connection.
     fn drop(&mut self) {
-        // SAFETY: a live connection and live BIOs, of which it takes over one more reference each; it frees ours, whose
-        // slots go after that.
+        // SAFETY: a live connection and live BIOs, of which it takes over one more reference each. Were that refused, it
+        // would keep ours, which take and give nothing once their ports are gone.
         unsafe {
             if (self.library.bio_up_ref)(self.incoming) == 1 {
                 (self.library.ssl_set_rbio)(self.ssl, self.incoming);

@@ -33,6 +33,7 @@ use crate::py::object::Owned;
 use crate::py::registry;
 use crate::py::thread::thread_tag;
 use bell::Bell;
+use buffers::Spares;
 use ready::Ready;
 use sources::{Left, Sources};
 
@@ -76,6 +77,8 @@ pub(crate) struct Core {
     /// Buffers that nobody uses now.
     buffers: Vec<Box<[u8]>>,
     pub(crate) spare_bytes: SpareBytes,
+    /// Outlives the loop where a TLS connection does.
+    pub(crate) spares: Arc<LoopCell<Spares>>,
     /// What native threads ring, and the work of who fetches what they left.
     bell: Option<(Arc<Bell>, Ready)>,
     /// The task that `asyncio.current_task()` answers with.
@@ -180,6 +183,7 @@ impl Runtime {
                 scratch: Vec::new(),
                 buffers: Vec::new(),
                 spare_bytes: SpareBytes::new(),
+                spares: Arc::new(LoopCell::new(Spares::new())),
                 bell: None,
                 entered: None,
             }),

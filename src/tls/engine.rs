@@ -11,7 +11,9 @@ use pyo3::prelude::*;
 
 use super::direct::Direct;
 use super::portable::Portable;
+use crate::py::cell::LoopCell;
 use crate::py::class::{Stop, Visit};
+use crate::runtime::buffers::Spares;
 
 /// Moves application data through OpenSSL.
 pub(super) trait Engine: Send + Sync {
@@ -61,6 +63,7 @@ pub(crate) struct Objects<'a, 'py> {
     /// `ssl.MemoryBIO`s.
     pub(crate) incoming: &'a Bound<'py, PyAny>,
     pub(crate) outgoing: &'a Bound<'py, PyAny>,
+    pub(crate) spares: &'a Arc<LoopCell<Spares>>,
     /// May libssl be called?
     pub(crate) direct: bool,
 }

@@ -1,28 +1,36 @@
 //! The portable engine: the methods of `ssl.SSLObject` and `ssl.MemoryBIO`, called from here.
 //!
-//! Data goes through memory that is lent to them for one call. A look at what is pending comes first, so that in the
-//! steady state no exception says that there is nothing to read.
+//! Data goes through objects that own their memory, and that serve again unless somebody has kept them: a callback or
+//! another thread finds them through the garbage collector. A look at what is pending comes first, so that in the steady
+//! state no exception says that there is nothing to read.
+
+use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyString;
 
 use super::engine::{Engine, Input, Objects, Output};
-use crate::py::buffer;
+use crate::py::buffer::{self, SpareBytes};
+use crate::py::cell::LoopCell;
 use crate::py::class::{Stop, Visit};
 use crate::py::object::Owned;
+use crate::runtime::buffers::Spares;
 
-/// A whole record is at most so long: 16 KiB, the header, and what encryption adds. Bytes.
-const RECORD: usize = 16 * 1024 + 5 + 256;
+/// What one record holds at most. Bytes.
+const DATA: usize = 16 * 1024;
+/// A whole record is at most so long: the data, the header, and what encryption adds. Bytes.
+const RECORD: usize = DATA + 5 + 256;
 
 pub(super) struct Portable {
     /// The C object inside a plain `ssl.SSLObject`; or whatever else the context has made.
     connection: Owned,
-    /// It is that C object, which lets go of memory when its method returns.
+    /// It is that C object.
     is_plain: bool,
     incoming: Owned,
     outgoing: Owned,
+    spares: Arc<LoopCell<Spares>>,
 }
 
 /// Of the modules ssl and _ssl, which an interpreter may lack.
@@ -63,6 +71,7 @@ impl Portable {
             is_plain,
             incoming: Owned::new(objects.incoming.clone()),
             outgoing: Owned::new(objects.outgoing.clone()),
+            spares: objects.spares.clone(),
         })
     }
 
@@ -88,8 +97,7 @@ impl Portable {
         let connection = self.connection.bind(py);
         let name = intern!(py, "read");
         let read = if self.is_plain {
-            let size = memory.len();
-            buffer::lend_writable(py, memory, |view| connection.call_method1(name, (size, view))?.extract::<usize>())
+            self.read_plain(connection, name, memory)
         } else {
             connection.call_method1(name, (memory.len(),)).and_then(|data| copy(&data, memory))
         };
@@ -101,14 +109,35 @@ impl Portable {
         }
     }
 
+    /// `read` of the C object, into an array.
+    fn read_plain(
+        &self,
+        connection: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyString>,
+        memory: &mut [u8],
+    ) -> PyResult<usize> {
+        let py = connection.py();
+        let array = self.spares.open(py).plain.array(py, DATA)?;
+        let count = connection.call_method1(name, (memory.len().min(DATA), &array))?.extract::<usize>()?;
+        let room = count.min(memory.len());
+        let count = copy(&array, &mut memory[..room])?;
+        self.spares.open(py).plain.put(array);
+        Ok(count)
+    }
+
     /// Calls a method with the bytes as its argument.
-    fn give(&self, object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, bytes: &[u8]) -> PyResult<usize> {
+    fn give(
+        &self,
+        object: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyString>,
+        bytes: &[u8],
+        spare: fn(&mut Spares) -> &mut SpareBytes,
+    ) -> PyResult<usize> {
         let py = object.py();
-        if self.is_plain {
-            buffer::lend(py, bytes, |view| object.call_method1(name, (view,))?.extract())
-        } else {
-            object.call_method1(name, (PyBytes::new(py, bytes),))?.extract()
-        }
+        let data = spare(&mut self.spares.open(py)).bytes(py, bytes)?;
+        let count = object.call_method1(name, (&data,))?.extract()?;
+        spare(&mut self.spares.open(py)).put(data);
+        Ok(count)
     }
 }
 
@@ -119,7 +148,7 @@ fn is_again(py: Python<'_>, error: &PyErr) -> bool {
     })
 }
 
-/// The bytes of an object, which fit into the memory.
+/// Copies the bytes of an object, as many as there is room for.
 fn copy(data: &Bound<'_, PyAny>, memory: &mut [u8]) -> PyResult<usize> {
     buffer::with_bytes(data.as_borrowed(), |data| {
         let count = data.len().min(memory.len());
@@ -130,7 +159,7 @@ fn copy(data: &Bound<'_, PyAny>, memory: &mut [u8]) -> PyResult<usize> {
 
 impl Engine for Portable {
     fn feed(&self, py: Python<'_>, records: &[u8]) -> PyResult<()> {
-        self.give(self.incoming.bind(py), intern!(py, "write"), records).map(|_| ())
+        self.give(self.incoming.bind(py), intern!(py, "write"), records, |spares| &mut spares.records).map(|_| ())
     }
     fn unread(&self, py: Python<'_>) -> PyResult<usize> {
         self.incoming.bind(py).getattr(intern!(py, "pending"))?.extract()
@@ -154,7 +183,7 @@ impl Engine for Portable {
         }
     }
     fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> PyResult<Output> {
-        let done = match self.give(self.connection.bind(py), intern!(py, "write"), data) {
+        let done = match self.give(self.connection.bind(py), intern!(py, "write"), data, |spares| &mut spares.data) {
             Ok(_) => true,
             Err(error) if is_again(py, &error) => false,
             Err(error) => return Err(error),
