@@ -9,41 +9,14 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import BIG, Peer, a_while, cancelled, until, waiting
+from network_peer import BIG, DATAGRAMS, Peer, a_while, cancelled, until, waiting
 
 Run = Callable[..., Any]
 Pair = tuple[socket.socket, socket.socket]
-
-DATAGRAMS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11")
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
-
-
-@pytest.fixture
-def datagrams() -> Iterator[Pair]:
-    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
-        for sock in (one, two):
-            sock.bind(("127.0.0.1", 0))
-            sock.setblocking(False)
-        yield one, two
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        sock.setblocking(False)
-        yield sock
 
 
 def fill(sock: socket.socket) -> int:
@@ -96,13 +69,15 @@ def test_cancelled_receivers_lose_no_datagram(run: Run, datagrams: Pair) -> None
     run(main())
 
 
-def test_a_cancelled_accept_loses_no_connection(run: Run, listener: socket.socket) -> None:
+def test_a_cancelled_accept_loses_no_connection(
+    run: Run, nonblocking_listener: socket.socket
+) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        await cancelled(await waiting(loop.sock_accept(listener)))
-        assert loop.remove_reader(listener) is False
-        with socket.create_connection(listener.getsockname()) as client:
-            accepted, name = await loop.sock_accept(listener)
+        await cancelled(await waiting(loop.sock_accept(nonblocking_listener)))
+        assert loop.remove_reader(nonblocking_listener) is False
+        with socket.create_connection(nonblocking_listener.getsockname()) as client:
+            accepted, name = await loop.sock_accept(nonblocking_listener)
             accepted.close()
             assert name == client.getsockname()
 
