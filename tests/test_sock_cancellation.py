@@ -199,3 +199,25 @@ def test_a_blocking_socket_with_data_works(run: Run, pair: Pair) -> None:
         await until(lambda: True)
 
     run(main())
+
+
+def test_a_blocking_socket_does_not_stop_the_loop(run: Run, loop_kind: str, pair: Pair) -> None:
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio waits in the system call")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair
+        ours.setblocking(True)
+        task = await waiting(loop.sock_recv(ours, 10))
+        theirs.send(b"data")
+        assert await task == b"data"
+        task = await waiting(loop.sock_recv_into(ours, bytearray(10)))
+        theirs.send(b"more!")
+        assert await task == 5
+        task = await waiting(loop.sock_sendall(ours, BIG))
+        assert await Peer(theirs).read(len(BIG)) == BIG
+        await task
+        assert ours.gettimeout() is None and os.get_blocking(ours.fileno())
+
+    run(main())

@@ -124,14 +124,17 @@ def start_serving(
 
     timeouts, tls: the TLS handshake's and shutdown's, seconds, as the running version gives
     them. context: what each connection gets a copy of; only 3.15 and later give one.
-    Called by the server.
+    Called by the server. Connections of TLS, and those of a socket that has an `accept()` of its
+    own, come about as in asyncio.
     Follows asyncio.selector_events.BaseSelectorEventLoop._start_serving.
     """
-    if sslcontext is None:
+    if sslcontext is None and not loop._has_own_methods(sock):
         loop._accept_connections(protocol_factory, sock, server, backlog, context)
         return
     tls.update(_compat.transport_context(context))
-    loop._start_serving_tls(protocol_factory, sock, sslcontext, server, backlog, *timeouts, **tls)
+    loop._start_serving_by_method(
+        protocol_factory, sock, sslcontext, server, backlog, *timeouts, **tls
+    )
 
 
 def stop_serving(loop: Loop, sock: socket.socket) -> None:
