@@ -1,19 +1,47 @@
 //! Socket addresses as Python shows them: `('127.0.0.1', 80)`, `('::1', 80, 0, 0)`, `'/run/socket'`.
 //!
-//! Used by transports, servers and datagrams. Follows `makesockaddr` of CPython's `socketmodule.c`; families that it knows
-//! and this file does not are left to the Python socket.
+//! Used by transports, servers, datagrams and `sock_*`. Follows `makesockaddr` of CPython's `socketmodule.c`; families that
+//! it knows and this file does not are left to the Python socket, and so is reading an address that is not in digits.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use libc::sockaddr_un;
-use mioloop_core::address::text;
+use mioloop_core::address::{Host, text};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_domain;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix};
 
 use crate::py::descriptor::{Descriptor, send_to};
 use crate::py::names::names;
+
+/// The families of addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+    Unix,
+    /// Left to the Python socket.
+    Other,
+}
+
+impl Family {
+    /// A descriptor's.
+    pub(crate) fn of(fd: Descriptor) -> Result<Self, Errno> {
+        socket_domain(fd).map(|domain| Family::numbered(domain.as_raw().into()))
+    }
+
+    /// AF_INET and so on.
+    pub(crate) fn numbered(number: i32) -> Self {
+        match number {
+            libc::AF_INET => Family::V4,
+            libc::AF_INET6 => Family::V6,
+            libc::AF_UNIX => Family::Unix,
+            _ => Family::Other,
+        }
+    }
+}
 
 /// An address of a family that is shown natively.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +67,29 @@ impl Address {
             AddressFamily::INET => SocketAddrV4::try_from(address.clone()).ok().map(Address::V4),
             AddressFamily::INET6 => SocketAddrV6::try_from(address.clone()).ok().map(Address::V6),
             AddressFamily::UNIX => Address::of_unix(address),
+            _ => None,
+        }
+    }
+
+    /// An address of the family whose parts are plain and in digits. None: the socket module knows what it means.
+    pub(crate) fn in_digits(address: Borrowed<'_, '_, PyAny>, family: Family) -> Option<Address> {
+        let tuple = address.cast_exact::<PyTuple>().ok()?;
+        let number = |index: usize| -> Option<u32> {
+            let item = tuple.get_borrowed_item(index).ok()?;
+            item.cast_exact::<PyInt>().ok()?.extract().ok()
+        };
+        let host = tuple.get_borrowed_item(0).ok()?;
+        let host = host.cast_exact::<PyString>().ok()?;
+        let host = host.to_str().ok()?;
+        let port = u16::try_from(number(1)?).ok()?;
+        match (Host::parse(host.as_bytes())?, family, tuple.len()) {
+            (Host::V4(host), Family::V4, 2) => Some(Address::V4(SocketAddrV4::new(host, port))),
+            (Host::V6(host, None), Family::V6, parts @ 2..=4) => {
+                let flow = if parts > 2 { number(2)? } else { 0 };
+                let scope = if parts > 3 { number(3)? } else { 0 };
+                // A larger one is an OverflowError.
+                (flow <= 0xf_ffff).then(|| Address::V6(SocketAddrV6::new(host, port, flow, scope)))
+            }
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply, add_methods, same_name, unexpected_keyword};
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::py::socket::has_own_methods;
 use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
 use crate::tls;
@@ -352,8 +353,20 @@ impl Runtime {
         server: Option<&Bound<'py, PyAny>>,
         context: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let loop_ = This::new(this.as_any().as_borrowed(), this.get());
+        if has_own_methods(sock)? {
+            readers::ensure_no_transport(loop_, sock.as_borrowed())?;
+            let arguments = (sock, protocol, waiter, extra, server, context);
+            return this.call_method1("_make_selector_stream_transport", arguments);
+        }
         let options = stream::Options { protocol, waiter, extra, server, context };
-        stream::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+        stream::of_socket(loop_, sock, &options)
+    }
+
+    /// Are the socket's methods to be called, instead of the system?
+    #[staticmethod]
+    fn _has_own_methods(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
+        has_own_methods(sock)
     }
 
     /// The transport of a TLS connection: `_tls.Machine` calls it. direct: libssl may be called.
@@ -381,8 +394,13 @@ impl Runtime {
         waiter: Option<&Bound<'py, PyAny>>,
         extra: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let loop_ = This::new(this.as_any().as_borrowed(), this.get());
+        if has_own_methods(sock)? {
+            readers::ensure_no_transport(loop_, sock.as_borrowed())?;
+            return this.call_method1("_make_selector_datagram_transport", (sock, protocol, address, waiter, extra));
+        }
         let options = datagram::Options { protocol, address, waiter, extra };
-        datagram::of_socket(This::new(this.as_any().as_borrowed(), this.get()), sock, &options)
+        datagram::of_socket(loop_, sock, &options)
     }
 
     /// A transport that reads from a file object, and closes it at the end. asyncio's private hook.

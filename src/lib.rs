@@ -28,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::registry::load(py)?;
     py::introspection::load(py)?;
     py::context::load(py)?;
+    py::socket::load(py)?;
     transport::streams::load(py)?;
     future::iterator::define(py)?;
     module.add("Handle", handle::define(py)?)?;
@@ -38,12 +39,12 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Future", future::methods::define(py)?)?;
     module.add("Task", task::methods::define(py)?)?;
     module.add("DatagramTransport", transport::datagram::define(py)?)?;
+    module.add("Operation", sock::operation::define(py)?)?;
     module.add("ReadPipeTransport", transport::read_pipe::define(py)?)?;
     module.add("StreamTransport", transport::stream::define(py)?)?;
     module.add("SSLTransport", tls::define(py)?)?;
     module.add("WritePipeTransport", transport::write_pipe::define(py)?)?;
     server::define(py)?;
-    sock::define(py)?;
     dns::lookups::define(py)?;
     event_loop::define(py)?;
     module.add_class::<runtime::Runtime>()

@@ -140,12 +140,33 @@ pub(crate) fn ensure_no_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, Py
 }
 
 fn check_number(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, fd: RawFd) -> PyResult<()> {
-    let used = {
+    let owner = {
         let core = loop_.core.open(loop_.py());
         let found = core.io.as_ref().and_then(|io| Some((io, io.registry.token_of(fd)?)));
-        found.filter(|(io, token)| io.sources.owner_of(*token) == Some(Owner::Transport)).map(|(_, token)| token)
+        found.and_then(|(io, token)| Some((io.sources.owner_of(token)?, token)))
     };
-    used.map_or(Ok(()), |token| Err(used_by_transport(loop_, file, token)?))
+    match owner {
+        Some((Owner::Transport, token)) => Err(used_by_transport(loop_, file, token)?),
+        Some((Owner::Callbacks, _)) => check_selector_transport(loop_, file, fd),
+        _ => Ok(()),
+    }
+}
+
+/// asyncio's own transports, which sockets with methods of their own have, watch descriptors as users do.
+fn check_selector_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, fd: RawFd) -> PyResult<()> {
+    let transports = loop_.object().getattr(&names(loop_.py()).private_transports)?;
+    if transports.getattr("data")?.is_empty()? {
+        return Ok(());
+    }
+    let transport = transports.call_method1("get", (fd,))?;
+    if transport.is_none() || transport.call_method0("is_closing")?.is_truthy()? {
+        return Ok(());
+    }
+    Err(used(file, &transport.repr()?.to_string())?)
+}
+
+fn used(file: Borrowed<'_, '_, PyAny>, transport: &str) -> PyResult<PyErr> {
+    Ok(Error::Runtime(format!("File descriptor {} is used by transport {transport}", file.repr()?)).into())
 }
 
 #[cold]
@@ -156,7 +177,7 @@ fn used_by_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, token: 
         Some(work) => work.object.bind(py).repr()?.to_string(),
         None => String::from("that is paused"),
     };
-    Ok(Error::Runtime(format!("File descriptor {} is used by transport {transport}", file.repr()?)).into())
+    used(file, &transport)
 }
 
 fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {

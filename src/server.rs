@@ -27,11 +27,12 @@ use crate::py::method::{Reply, Slots};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::reply;
+use crate::py::socket::SocketKind;
 use crate::readers;
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::{Direction, Owner};
 use crate::runtime::{Io, Runtime};
-use crate::transport::info::{Info, Names, SocketKind};
+use crate::transport::info::{Info, Names};
 use crate::transport::{Parts, stream};
 
 /// asyncio's ACCEPT_RETRY_DELAY: seconds.

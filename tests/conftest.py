@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sysconfig
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,6 +20,7 @@ import pytest
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Pair = tuple[socket.socket, socket.socket]
 
 EXIT_STATUS = pytest.StashKey[int]()
 LOOP_KINDS = ("asyncio", "mioloop")
@@ -104,6 +106,60 @@ def run(new_loop: LoopFactory) -> Run:
             finish(loop)
 
     return run_on_new_loop
+
+
+# Plain sockets for the tests of the network
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two connected stream sockets that do not block."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+@pytest.fixture
+def datagrams() -> Iterator[Pair]:
+    """Two UDP sockets, bound, that do not block."""
+    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        for sock in (one, two):
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+        yield one, two
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A TCP socket that listens, and blocks."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+@pytest.fixture
+def nonblocking_listener(listener: socket.socket) -> socket.socket:
+    listener.setblocking(False)
+    return listener
+
+
+@pytest.fixture
+def refused() -> Iterator[int]:
+    """A port that nobody listens on, kept so by a socket that is bound to it."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+@pytest.fixture
+def stalled() -> Iterator[tuple[str, int]]:
+    """An address whose queue of connections is full: connecting to it takes for ever."""
+    with socket.socket() as sock, socket.socket() as first:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        first.connect(sock.getsockname())
+        yield sock.getsockname()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +112,9 @@ class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
     def data_received(self, data: bytes) -> None:
         raise AssertionError("data_received of a BufferedProtocol")
 
+
+DATAGRAMS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11")
+"""sock_recvfrom, sock_recvfrom_into and sock_sendto."""
 
 KINDS = pytest.mark.parametrize("kind", [Recorder, BufferedRecorder], ids=["plain", "buffered"])
 
@@ -223,6 +227,16 @@ class Serving:
         for protocol in self.protocols:
             await protocol.ended()
         await self.server.wait_closed()
+
+
+async def check_and_close(transport: Any, protocol: Recorder, listener: socket.socket) -> None:
+    """The connection has arrived at the listener and carries data both ways."""
+    with Peer(listener.accept()[0]) as peer:
+        peer.send(b"hello")
+        assert await protocol.got(5) == b"hello"
+        transport.write(b"good bye")
+        assert await peer.read(8) == b"good bye"
+    assert await protocol.ended() is None
 
 
 def refuses(address: Any) -> bool:

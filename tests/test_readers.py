@@ -10,24 +10,13 @@ import gc
 import os
 import socket
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 Loop = asyncio.AbstractEventLoop
 NewLoop = Callable[[], Loop]
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    with ours, theirs:
-        yield ours, theirs
-
-
 Pair = tuple[socket.socket, socket.socket]
 
 

@@ -9,41 +9,14 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import BIG, Peer, a_while, cancelled, until, waiting
+from network_peer import BIG, DATAGRAMS, Peer, a_while, cancelled, until, waiting
 
 Run = Callable[..., Any]
 Pair = tuple[socket.socket, socket.socket]
-
-DATAGRAMS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11")
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
-
-
-@pytest.fixture
-def datagrams() -> Iterator[Pair]:
-    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
-        for sock in (one, two):
-            sock.bind(("127.0.0.1", 0))
-            sock.setblocking(False)
-        yield one, two
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        sock.setblocking(False)
-        yield sock
 
 
 def fill(sock: socket.socket) -> int:
@@ -96,13 +69,15 @@ def test_cancelled_receivers_lose_no_datagram(run: Run, datagrams: Pair) -> None
     run(main())
 
 
-def test_a_cancelled_accept_loses_no_connection(run: Run, listener: socket.socket) -> None:
+def test_a_cancelled_accept_loses_no_connection(
+    run: Run, nonblocking_listener: socket.socket
+) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        await cancelled(await waiting(loop.sock_accept(listener)))
-        assert loop.remove_reader(listener) is False
-        with socket.create_connection(listener.getsockname()) as client:
-            accepted, name = await loop.sock_accept(listener)
+        await cancelled(await waiting(loop.sock_accept(nonblocking_listener)))
+        assert loop.remove_reader(nonblocking_listener) is False
+        with socket.create_connection(nonblocking_listener.getsockname()) as client:
+            accepted, name = await loop.sock_accept(nonblocking_listener)
             accepted.close()
             assert name == client.getsockname()
 
@@ -222,5 +197,27 @@ def test_a_blocking_socket_with_data_works(run: Run, pair: Pair) -> None:
         assert await asyncio.get_running_loop().sock_recv(ours, 10) == b"x"
         assert ours.gettimeout() is None and os.get_blocking(ours.fileno())
         await until(lambda: True)
+
+    run(main())
+
+
+def test_a_blocking_socket_does_not_stop_the_loop(run: Run, loop_kind: str, pair: Pair) -> None:
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio waits in the system call")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair
+        ours.setblocking(True)
+        task = await waiting(loop.sock_recv(ours, 10))
+        theirs.send(b"data")
+        assert await task == b"data"
+        task = await waiting(loop.sock_recv_into(ours, bytearray(10)))
+        theirs.send(b"more!")
+        assert await task == 5
+        task = await waiting(loop.sock_sendall(ours, BIG))
+        assert await Peer(theirs).read(len(BIG)) == BIG
+        await task
+        assert ours.gettimeout() is None and os.get_blocking(ours.fileno())
 
     run(main())

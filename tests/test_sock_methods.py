@@ -7,42 +7,14 @@ they wait they leave nothing behind, neither a registration nor lost data.
 import asyncio
 import inspect
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import BIG, Peer, cancelled, waiting
+from network_peer import BIG, DATAGRAMS, Peer, cancelled, waiting
 
 Run = Callable[..., Any]
 Pair = tuple[socket.socket, socket.socket]
-
-DATAGRAMS = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in 3.11")
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
-
-
-@pytest.fixture
-def datagrams() -> Iterator[Pair]:
-    with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
-        for sock in (one, two):
-            sock.bind(("127.0.0.1", 0))
-            sock.setblocking(False)
-        yield one, two
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        sock.setblocking(False)
-        yield sock
 
 
 def test_they_are_coroutines(run: Run, pair: Pair) -> None:
@@ -210,11 +182,14 @@ def test_ping_pong(run: Run, pair: Pair) -> None:
 # Connecting
 
 
-def test_connect_and_accept(run: Run, listener: socket.socket) -> None:
+def test_connect_and_accept(run: Run, nonblocking_listener: socket.socket) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        task = await waiting(loop.sock_accept(listener))
-        for address in (listener.getsockname(), ("localhost", listener.getsockname()[1])):
+        task = await waiting(loop.sock_accept(nonblocking_listener))
+        for address in (
+            nonblocking_listener.getsockname(),
+            ("localhost", nonblocking_listener.getsockname()[1]),
+        ):
             with socket.socket() as client:
                 client.setblocking(False)
                 assert await loop.sock_connect(client, address) is None
@@ -226,7 +201,7 @@ def test_connect_and_accept(run: Run, listener: socket.socket) -> None:
                     await loop.sock_sendall(client, b"hello")
                     assert await loop.sock_recv(accepted, 10) == b"hello"
                 # The next is there already when it is asked for.
-                task = loop.create_task(loop.sock_accept(listener))
+                task = loop.create_task(loop.sock_accept(nonblocking_listener))
         await cancelled(task)
 
     run(main())
@@ -263,16 +238,13 @@ def test_connection_refused(run: Run) -> None:
     run(main())
 
 
-def test_a_connection_that_is_not_answered(run: Run) -> None:
+def test_a_connection_that_is_not_answered(run: Run, stalled: tuple[str, int]) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        with socket.socket() as full, socket.socket() as first, socket.socket() as second:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            first.connect(full.getsockname())
-            second.setblocking(False)
-            task = await waiting(loop.sock_connect(second, full.getsockname()))
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            task = await waiting(loop.sock_connect(sock, stalled))
             await cancelled(task)
-            assert loop.remove_writer(second) is False
+            assert loop.remove_writer(sock) is False
 
     run(main())

@@ -8,38 +8,14 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import Peer, Recorder, tcp_pair, until
+from network_peer import Peer, Recorder, check_and_close, tcp_pair, until
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        yield sock
-
-
-@pytest.fixture
-def refused() -> Iterator[int]:
-    """A port that nobody listens on, kept so by a socket that is bound to it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
-
-
-async def check_and_close(transport: Any, protocol: Recorder, listener: socket.socket) -> None:
-    """The connection has arrived at the listener and carries data both ways."""
-    with Peer(listener.accept()[0]) as peer:
-        peer.send(b"hello")
-        assert await protocol.got(5) == b"hello"
-        transport.write(b"good bye")
-        assert await peer.read(8) == b"good bye"
-    assert await protocol.ended() is None
 
 
 def test_connects_by_address_and_by_name(run: Run, listener: socket.socket) -> None:

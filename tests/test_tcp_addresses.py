@@ -7,48 +7,14 @@ subclass or a test may replace; here it answers with lists that no resolver woul
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import Peer, Recorder, a_while
+from network_peer import Recorder, a_while, check_and_close
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        yield sock
-
-
-@pytest.fixture
-def refused() -> Iterator[int]:
-    """A port that nobody listens on, kept so by a socket that is bound to it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
-
-
-async def check_and_close(transport: Any, protocol: Recorder, listener: socket.socket) -> None:
-    """The connection has arrived at the listener and carries data both ways."""
-    with Peer(listener.accept()[0]) as peer:
-        peer.send(b"hello")
-        assert await protocol.got(5) == b"hello"
-        transport.write(b"good bye")
-        assert await peer.read(8) == b"good bye"
-    assert await protocol.ended() is None
-
-
-@pytest.fixture
-def stalled() -> Iterator[tuple[str, int]]:
-    """An address whose queue of connections is full: connecting to it takes for ever."""
-    with socket.socket() as sock, socket.socket() as first:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen(0)
-        first.connect(sock.getsockname())
-        yield sock.getsockname()
 
 
 def addresses(*pairs: tuple[str, int]) -> list[Any]:

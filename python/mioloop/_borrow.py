@@ -19,11 +19,22 @@ if TYPE_CHECKING:
     _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+class _Globals(dict[str, object]):
+    """The globals of a module, which may change, with others in the place of some."""
+
+    def __init__(self, module: dict[str, Any], own: dict[str, Any]) -> None:
+        super().__init__(own)
+        self._module = module
+
+    def __missing__(self, name: str) -> Any:
+        return self._module[name]
+
+
 def borrowed(owner: type[Any], **globals_: Any) -> Callable[[_F], _F]:
     """Give the function that follows the code of `owner`'s function of the same name.
 
     owner: the class of asyncio's loop that has it. globals_: what its code finds in place of
-    globals of these names; it then sees the others as they are at import.
+    globals of these names; it sees the others as they are when it runs.
     What follows is a declaration: its parameters and types are for readers and type checkers,
     and name the newest version's keywords; an older version raises TypeError for one that it
     does not have.
@@ -39,7 +50,7 @@ def borrowed(owner: type[Any], **globals_: Any) -> Callable[[_F], _F]:
             return original  # Somebody instruments or compiles asyncio: theirs to document.
         function = types.FunctionType(
             original.__code__,
-            {**original.__globals__, **globals_} if globals_ else original.__globals__,
+            _Globals(original.__globals__, globals_) if globals_ else original.__globals__,
             original.__name__,
             original.__defaults__,
             original.__closure__,

@@ -1,4 +1,5 @@
 """What differs between CPython 3.10 and 3.15, as far as the Python layer can see it.
+_TRANSPORTS_HAVE_CONTEXT: Final = sys.version_info >= (3, 15)
 
 This is the only file that reads `sys.version_info`; the other modules ask for a behaviour
 by name. asyncio of the running interpreter is the specification: a name here says which
@@ -17,6 +18,7 @@ from collections.abc import Callable
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from contextvars import Context
     from typing import Any, Final
 
     from ._policy import EventLoopPolicy
@@ -132,3 +134,8 @@ def _run_without_runner(
         finally:
             events.set_event_loop(None)
             loop.close()
+
+
+def transport_context(context: Context | None) -> dict[str, Context | None]:
+    """The keyword by which a stream transport is given its context, where it takes one (3.15)."""
+    return {"context": context} if _TRANSPORTS_HAVE_CONTEXT else {}

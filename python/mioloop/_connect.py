@@ -7,6 +7,8 @@ running version; it asks the loop for transports, which are native
 
 from __future__ import annotations
 
+import types
+from asyncio import staggered
 from asyncio.base_events import BaseEventLoop
 from asyncio.unix_events import _UnixSelectorEventLoop
 
@@ -17,16 +19,46 @@ if TYPE_CHECKING:
     import os
     import socket
     from asyncio import BaseProtocol, Transport
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from ssl import SSLContext
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from ._loop import Loop
 
+    _Connect = Callable[[], Awaitable[socket.socket]]
     _P = TypeVar("_P", bound=BaseProtocol)
 
 
-@borrowed(BaseEventLoop)
+async def _race(
+    connects: Iterable[_Connect], delay: float | None, *, loop: Loop | None = None
+) -> tuple[Any, ...]:
+    """Happy eyeballs: connect to one address after the other, until a socket is connected.
+
+    One that is connected in vain, because the caller was cancelled at that moment or another one
+    was as fast, is closed; asyncio leaves it to the garbage collector.
+    Follows asyncio.staggered.staggered_race.
+    """
+    connected: list[socket.socket] = []
+
+    def keeping(connect: _Connect) -> _Connect:
+        async def connect_and_keep() -> socket.socket:
+            connected.append(await connect())
+            return connected[-1]
+
+        return connect_and_keep
+
+    winner = None
+    try:
+        result = await staggered.staggered_race(map(keeping, connects), delay, loop=loop)
+        winner = result[0]
+        return result
+    finally:
+        for sock in connected:
+            if sock is not winner:
+                sock.close()
+
+
+@borrowed(BaseEventLoop, staggered=types.SimpleNamespace(staggered_race=_race))
 async def create_connection(
     loop: Loop,
     protocol_factory: Callable[[], _P],

@@ -11,12 +11,13 @@ from __future__ import annotations
 from asyncio.base_events import BaseEventLoop
 from asyncio.selector_events import BaseSelectorEventLoop
 from asyncio.unix_events import _UnixSelectorEventLoop
+from weakref import WeakValueDictionary
 
-from . import _compat, _sendfile, _serve, _subprocess, _tls
+from . import _selector_transports, _sendfile, _serve, _subprocess, _tls
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, ClassVar
 
 _Base: Any = BaseEventLoop
 _Selector: Any = BaseSelectorEventLoop
@@ -32,6 +33,11 @@ class Hooks:
     _make_ssl_transport = _tls.make_ssl_transport
     _make_subprocess_transport = _subprocess.make_subprocess_transport
 
+    _make_selector_stream_transport = _selector_transports.make_stream_transport
+    _make_selector_datagram_transport = _selector_transports.make_datagram_transport
+    # Where these put themselves, by descriptor: a process has each number once.
+    _transports: ClassVar[WeakValueDictionary[int, Any]] = WeakValueDictionary()
+
     # Connecting and serving.
     _ensure_resolved = _Base._ensure_resolved
     _getaddrinfo_debug = _Base._getaddrinfo_debug
@@ -39,22 +45,14 @@ class Hooks:
     _create_connection_transport = _Base._create_connection_transport
     _create_server_getaddrinfo = _Base._create_server_getaddrinfo
     _start_serving = _serve.start_serving
+    _start_serving_by_method = _Selector._start_serving
+    _accept_connection = _Selector._accept_connection
+    _accept_connection2 = _Selector._accept_connection2
     _stop_serving = _serve.stop_serving
 
     # Child processes.
     _log_subprocess = _Base._log_subprocess
     _child_watcher_callback = _Unix._child_watcher_callback
-
-    # The second half of each sock_* method.
-    _sock_connect = _Selector._sock_connect
-    _sock_connect_cb = _Selector._sock_connect_cb
-    _sock_accept = _Selector._sock_accept
-    _sock_read_done = _Selector._sock_read_done
-    _sock_write_done = _Selector._sock_write_done
-    if _compat.HAS_SOCK_RECVFROM:
-        _sock_recvfrom = _Selector._sock_recvfrom
-        _sock_recvfrom_into = _Selector._sock_recvfrom_into
-        _sock_sendto = _Selector._sock_sendto
 
     # Sending files.
     _check_sendfile_params = _Base._check_sendfile_params

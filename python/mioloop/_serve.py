@@ -15,7 +15,7 @@ from asyncio.base_events import BaseEventLoop
 from asyncio.log import logger
 from asyncio.unix_events import _UnixSelectorEventLoop
 
-from . import _tls
+from . import _compat, _tls
 from ._borrow import borrowed
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -124,9 +124,16 @@ def start_serving(
 
     timeouts, tls: the TLS handshake's and shutdown's, seconds, as the running version gives
     them. context: what each connection gets a copy of; only 3.15 and later give one.
-    Called by the server.
+    Called by the server. Connections of a socket that has an `accept()` of its own come about as
+    in asyncio.
     Follows asyncio.selector_events.BaseSelectorEventLoop._start_serving.
     """
+    if loop._has_own_methods(sock):
+        tls.update(_compat.transport_context(context))
+        loop._start_serving_by_method(
+            protocol_factory, sock, sslcontext, server, backlog, *timeouts, **tls
+        )
+        return
     if sslcontext is not None:
         protocol_factory = _tls.wrap_factory(loop, protocol_factory, sslcontext, *timeouts, **tls)
     loop._accept_connections(protocol_factory, sock, server, backlog, context)

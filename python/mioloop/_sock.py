@@ -2,15 +2,17 @@
 
 `_loop.Loop` takes the functions of this file as its methods. Each tries the system call
 first and waits for the descriptor only if that would block; cancelling one loses no data.
+Where it would block, the native call gives an `Operation` instead of its result: to be
+awaited at once. A socket of a subclass has its own `recv()`, `send()`, `accept()` ... called.
 The socket stays the caller's: nothing here closes it or changes its mode. In debug mode a
 blocking socket is a ValueError, and so is an ssl.SSLSocket (TypeError) in any mode.
 """
 
 from __future__ import annotations
 
-from asyncio.selector_events import BaseSelectorEventLoop
+import socket as _socket
 
-from ._borrow import borrowed
+from ._native import Operation
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
@@ -22,19 +24,17 @@ if TYPE_CHECKING:
     from ._loop import Loop
 
 
+_INTERNET = (_socket.AF_INET, _socket.AF_INET6)
+"""The families whose addresses asyncio looks up before it connects."""
+
+
 async def sock_recv(loop: Loop, sock: socket, n: int) -> bytes:
     """Receive at most `n` bytes; b"" is the end of the stream.
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv.
     """
     received = loop._sock_recv(sock, n)
-    if isinstance(received, bytes):
-        return received
-    try:
-        return await received
-    except BaseException:
-        loop._sock_forget(sock, received)
-        raise
+    return await received if type(received) is Operation else received
 
 
 async def sock_recv_into(loop: Loop, sock: socket, buf: Buffer) -> int:
@@ -43,24 +43,18 @@ async def sock_recv_into(loop: Loop, sock: socket, buf: Buffer) -> int:
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv_into.
     """
     received = loop._sock_recv_into(sock, buf)
-    if isinstance(received, int):
-        return received
-    try:
-        return await received
-    except BaseException:
-        loop._sock_forget(sock, received)
-        raise
+    return await received if type(received) is Operation else received
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_recvfrom(loop: Loop, sock: socket, bufsize: int) -> tuple[bytes, Any]:
     """Receive a datagram of at most `bufsize` bytes; return (data, address). Since 3.11.
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recvfrom.
     """
+    received = loop._sock_recvfrom(sock, bufsize)
+    return await received if type(received) is Operation else received
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_recvfrom_into(
     loop: Loop, sock: socket, buf: Buffer, nbytes: int = 0
 ) -> tuple[int, Any]:
@@ -69,6 +63,8 @@ async def sock_recvfrom_into(
     nbytes: at most so many; 0 means the size of `buf`.
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recvfrom_into.
     """
+    received = loop._sock_recvfrom_into(sock, buf, nbytes)
+    return await received if type(received) is Operation else received
 
 
 async def sock_sendall(loop: Loop, sock: socket, data: Buffer) -> None:
@@ -78,34 +74,39 @@ async def sock_sendall(loop: Loop, sock: socket, data: Buffer) -> None:
     Follows asyncio.selector_events.BaseSelectorEventLoop.sock_sendall.
     """
     sending = loop._sock_sendall(sock, data)
-    if sending is None:
-        return
-    try:
+    if sending is not None:
         await sending
-    except BaseException:
-        loop._sock_forget(sock, sending)
-        raise
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_sendto(loop: Loop, sock: socket, data: Buffer, address: Any) -> int:
     """Send a datagram to `address`; return the number of bytes. Since 3.11.
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_sendto.
     """
+    sent = loop._sock_sendto(sock, data, address)
+    return await sent if type(sent) is Operation else sent
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_connect(loop: Loop, sock: socket, address: Any) -> None:
     """Connect `sock` to `address`, whose host is looked up if it is no number.
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_connect.
     """
+    loop._sock_check(sock)
+    if sock.family in _INTERNET:
+        resolved = await loop._ensure_resolved(
+            address, family=sock.family, type=sock.type, proto=sock.proto, loop=loop
+        )
+        address = resolved[0][4]
+    connecting = loop._sock_connect(sock, address)
+    if connecting is not None:
+        await connecting
 
 
-@borrowed(BaseSelectorEventLoop)
 async def sock_accept(loop: Loop, sock: socket) -> tuple[socket, Any]:
     """Accept a connection; return (its socket, which does not block, and its address).
 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_accept.
     """
+    accepted = loop._sock_accept(sock)
+    return await accepted if type(accepted) is Operation else accepted

@@ -67,9 +67,17 @@ fn send<'py>(this: This<'_, 'py, FutureIter>, _value: Borrowed<'_, 'py, PyAny>) 
 }
 
 fn throw<'py>(this: This<'_, 'py, FutureIter>, args: Args<'_, 'py>) -> Reply<'py> {
+    let exception = thrown(args)?;
+    let ended = this.future.open(this.py()).take();
+    drop(ended);
+    Err(exception)
+}
+
+/// The exception that `throw(typ, val=None, tb=None)` is to raise.
+pub(crate) fn thrown(args: Args<'_, '_>) -> PyResult<PyErr> {
     let given = args.required("throw", 0, "typ")?;
     if args.len() > 1 {
-        compat::warn_of_long_throw(this.py())?;
+        compat::warn_of_long_throw(args.py())?;
     }
     let value = args.get(1).filter(|value| !value.is_none());
     let exception = match given.cast::<PyType>() {
@@ -94,9 +102,7 @@ fn throw<'py>(this: This<'_, 'py, FutureIter>, args: Args<'_, 'py>) -> Reply<'py
         }
         exception.call_method1("with_traceback", (traceback,))?;
     }
-    let ended = this.future.open(this.py()).take();
-    drop(ended);
-    Err(PyErr::from_value(exception))
+    Ok(PyErr::from_value(exception))
 }
 
 fn close<'py>(this: This<'_, 'py, FutureIter>) -> Reply<'py> {

@@ -85,11 +85,15 @@ pub(crate) fn with_bytes<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&
 }
 
 /// Calls `body` with the memory of a writable buffer, whose contents are initialised. TypeError for what is none, with
-/// the text of `socket.recv_into`.
-pub(crate) fn with_writable<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&mut [u8]) -> R) -> PyResult<R> {
+/// the text of the socket's `method`.
+pub(crate) fn with_writable<R>(
+    object: Borrowed<'_, '_, PyAny>,
+    method: &str,
+    body: impl FnOnce(&mut [u8]) -> R,
+) -> PyResult<R> {
     let Ok(mut view) = View::get(object, ffi::PyBUF_WRITABLE) else {
         let class = object.get_type().name()?;
-        let text = format!("recv_into() argument 1 must be read-write bytes-like object, not {class}");
+        let text = format!("{method}() argument 1 must be read-write bytes-like object, not {class}");
         return Err(PyTypeError::new_err(text));
     };
     // SAFETY: as in `with_bytes`; the exporter has agreed to writing.

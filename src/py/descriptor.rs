@@ -2,12 +2,16 @@
 //! `Descriptor`: a number that somebody else's object owns, lent to system calls.
 //!
 //! Used by transports, servers and `sock_*`, whose descriptors belong to Python sockets and files. It never closes anything.
+//! No call waits, whatever mode the descriptor is in: another process, or a copy of the socket, may have changed that.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, addr::SocketAddrArg, recv, recvfrom, send, sendto};
+
+/// No signal if nobody is there to receive.
+const SENDING: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A descriptor by number. If it was closed meanwhile, calls fail with EBADF.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,33 +36,33 @@ impl AsFd for Descriptor {
     }
 }
 
-/// One receive from a socket that does not block. The number of bytes; 0 is the end of input.
+/// One receive from a socket. The number of bytes; 0 is the end of input.
 #[inline(always)]
 pub(crate) fn receive_some(fd: Descriptor, memory: &mut [u8]) -> Result<usize, Errno> {
-    uninterrupted(|| recv(fd, &mut *memory, RecvFlags::empty()).map(|(_, count)| count))
+    uninterrupted(|| recv(fd, &mut *memory, RecvFlags::DONTWAIT).map(|(_, count)| count))
 }
 
 /// As `receive_some`, into memory that nobody has written to.
 pub(crate) fn receive_first(fd: Descriptor, memory: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
-    uninterrupted(|| recv(fd, &mut *memory, RecvFlags::empty()).map(|(_, count)| count))
+    uninterrupted(|| recv(fd, &mut *memory, RecvFlags::DONTWAIT).map(|(_, count)| count))
 }
 
-/// One send to a socket that does not block, and no signal if nobody is there to receive. The number of bytes.
+/// One send to a socket. The number of bytes.
 #[inline(always)]
 pub(crate) fn send_some(fd: Descriptor, bytes: &[u8]) -> Result<usize, Errno> {
-    uninterrupted(|| send(fd, bytes, SendFlags::NOSIGNAL))
+    uninterrupted(|| send(fd, bytes, SENDING))
 }
 
 /// One datagram, cut to the memory, and its sender's address if it has one.
 #[inline]
 pub(crate) fn receive_from(fd: Descriptor, memory: &mut [u8]) -> Result<(usize, Option<SocketAddrAny>), Errno> {
-    uninterrupted(|| recvfrom(fd, &mut *memory, RecvFlags::empty()).map(|(_, count, from)| (count, from)))
+    uninterrupted(|| recvfrom(fd, &mut *memory, RecvFlags::DONTWAIT).map(|(_, count, from)| (count, from)))
 }
 
 /// One datagram to an address.
 #[inline]
 pub(crate) fn send_to(fd: Descriptor, bytes: &[u8], to: &impl SocketAddrArg) -> Result<usize, Errno> {
-    uninterrupted(|| sendto(fd, bytes, SendFlags::NOSIGNAL, to))
+    uninterrupted(|| sendto(fd, bytes, SENDING, to))
 }
 
 /// Again when a signal came in between.

@@ -24,5 +24,6 @@ pub(crate) mod object;
 pub(crate) mod registry;
 pub(crate) mod reply;
 pub(crate) mod resolver;
+pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod unpatched;

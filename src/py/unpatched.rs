@@ -58,11 +58,32 @@ impl Unpatched {
 
     #[cold]
     fn look(&self, py: Python<'_>, known: &Known) -> PyResult<bool> {
-        let class = known.class.bind(py);
-        for (name, remembered) in &known.attributes {
+        let same = known.are_those_of(known.class.bind(py))?;
+        if same {
+            // The looks have given the class a number, if it had lost its own.
+            self.version.store(version_of(known), Relaxed);
+        }
+        Ok(same)
+    }
+
+    /// Has another class, a subclass perhaps, the attributes that this one had?
+    pub(crate) fn is_like(&self, class: &Bound<'_, PyType>) -> PyResult<bool> {
+        self.known.get(class.py()).map_or(Ok(false), |known| known.are_those_of(class))
+    }
+
+    /// The names of the attributes.
+    pub(crate) fn names(&self, py: Python<'_>) -> impl Iterator<Item = &'static str> {
+        self.known.get(py).into_iter().flat_map(|known| known.attributes.iter().map(|(name, _)| *name))
+    }
+}
+
+impl Known {
+    fn are_those_of(&self, class: &Bound<'_, PyType>) -> PyResult<bool> {
+        let py = class.py();
+        for (name, remembered) in &self.attributes {
             let present = class.getattr_opt(*name)?;
             let same = match (&present, remembered) {
-                (Some(present), Some(remembered)) => present.is(remembered),
+                (Some(present), Some(remembered)) => present.is(remembered.bind(py)),
                 (None, None) => true,
                 _ => false,
             };
@@ -70,8 +91,6 @@ impl Unpatched {
                 return Ok(false);
             }
         }
-        // The looks have given the class a number, if it had lost its own.
-        self.version.store(version_of(known), Relaxed);
         Ok(true)
     }
 }

@@ -319,13 +319,6 @@ impl Sources {
         (left, outcome)
     }
 
-    /// What waits for a descriptor, in both directions.
-    pub(crate) fn waiting(&self, py: Python<'_>, token: Token) -> Vec<Ready> {
-        let source = self.get(token);
-        let work = source.into_iter().flat_map(|source| source.read.iter().chain(&source.write));
-        work.map(|work| work.clone_ref(py)).collect()
-    }
-
     /// Ends a registration; returns its work.
     pub(crate) fn detach(&mut self, registry: &mut Registry, token: Token) -> Left {
         let mut left = Left::default();

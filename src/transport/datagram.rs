@@ -10,14 +10,13 @@ use std::io::ErrorKind;
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use rustix::net::sockopt::socket_domain;
-use rustix::net::{AddressFamily, SocketAddrAny};
+use rustix::net::SocketAddrAny;
 
 use super::info::Info;
 use super::peers::{Peer, Peers, key_of_address};
 use super::sendto::{self, Packet};
 use super::{Kind, Loop, Parts, Reading, Transport, create, flow, methods, of};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::py::buffer;
 use crate::py::class::{self, Ancestry, Class, Recipe, Stop, This, Visit};
 use crate::py::compat;
@@ -50,26 +49,6 @@ pub(crate) struct Datagram {
     pub(super) backlog: VecDeque<Packet>,
     /// Bytes in the backlog, headers included.
     pub(super) size: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-    Unix,
-    /// Left to the Python socket.
-    Other,
-}
-
-impl Family {
-    fn of(fd: Descriptor) -> Result<Self, Error> {
-        Ok(match socket_domain(fd).map_err(|errno| Error::Io(errno.into()))? {
-            AddressFamily::INET => Family::V4,
-            AddressFamily::INET6 => Family::V6,
-            AddressFamily::UNIX => Family::Unix,
-            _ => Family::Other,
-        })
-    }
 }
 
 static DATAGRAM_TRANSPORT: Class = Class::new();
@@ -135,7 +114,7 @@ pub(crate) fn of_socket<'py>(
             _ => None,
         },
         connected: false,
-        family: Family::of(fd)?,
+        family: Family::of(fd).map_err(|errno| Error::Io(errno.into()))?,
         from: Peers::default(),
         to: Peers::default(),
         backlog: VecDeque::new(),

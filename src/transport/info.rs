@@ -4,7 +4,7 @@
 //! descriptor. One that the caller handed in stays the owner throughout. Addresses are asked of the kernel when they are
 //! wanted, and kept.
 
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -17,6 +17,7 @@ use crate::py::descriptor::Descriptor;
 use crate::py::method::same_name;
 use crate::py::names::names;
 use crate::py::object::Owned;
+use crate::py::socket::SocketKind;
 
 /// Who owns the descriptor.
 pub(crate) enum Socket {
@@ -30,17 +31,7 @@ pub(crate) enum Socket {
     ClosedUnseen(SocketKind),
 }
 
-/// The first three arguments of `socket.socket`.
-#[derive(Clone, Copy)]
-pub(crate) struct SocketKind {
-    pub(crate) family: i32,
-    pub(crate) type_: i32,
-    pub(crate) protocol: i32,
-}
-
-impl SocketKind {
-    const NONE: Self = SocketKind { family: 0, type_: 0, protocol: 0 };
-}
+const NO_KIND: SocketKind = SocketKind { family: 0, type_: 0, protocol: 0 };
 
 /// What `get_extra_info` knows. Loop thread only.
 pub(crate) struct Info {
@@ -121,7 +112,7 @@ impl Info {
     /// The descriptor was closed by somebody else, and its number is another's: it must not be closed again. Gives the
     /// Python socket that must be told so.
     pub(super) fn disown(&mut self, py: Python<'_>) -> Option<Owned> {
-        match std::mem::replace(&mut self.socket, Socket::ClosedUnseen(SocketKind::NONE)) {
+        match std::mem::replace(&mut self.socket, Socket::ClosedUnseen(NO_KIND)) {
             Socket::Accepted { fd, kind } => {
                 let _not_ours = fd.into_raw_fd();
                 self.socket = Socket::ClosedUnseen(kind);
@@ -174,6 +165,15 @@ impl Info {
     pub(super) fn take_references(&mut self) -> Vec<Owned> {
         self.given.take().into_iter().chain(self.shown.take()).collect()
     }
+}
+
+/// A Python socket for a descriptor that does not block, which becomes its own.
+pub(crate) fn python_socket(py: Python<'_>, fd: RawFd, kind: SocketKind) -> PyResult<Bound<'_, PyAny>> {
+    // The flag tells `socket.socket` that it does not block.
+    let type_ = kind.type_ | SocketFlags::NONBLOCK.bits().cast_signed();
+    let keywords = PyDict::new(py);
+    keywords.set_item("fileno", fd)?;
+    names(py).socket_class.bind(py).call((kind.family, type_, kind.protocol), Some(&keywords))
 }
 
 #[derive(Clone, Copy)]
@@ -312,12 +312,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
                 Socket::Accepted { fd, kind } => (fd.as_raw_fd(), *kind),
             }
         };
-        // The flag tells `socket.socket` that the descriptor does not block.
-        let type_ = kind.type_ | SocketFlags::NONBLOCK.bits().cast_signed();
-        let keywords = PyDict::new(py);
-        keywords.set_item("fileno", number)?;
-        let class = names(py).socket_class.bind(py);
-        let socket = class.call((kind.family, type_, kind.protocol), Some(&keywords))?;
+        let socket = python_socket(py, number, kind)?;
         let made = Socket::Python(Owned::new(socket.clone()));
         let accepted = std::mem::replace(&mut self.state.open(py).info.socket, made);
         match accepted {

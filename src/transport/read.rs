@@ -325,7 +325,7 @@ fn read_into_buffer(this: This<'_, '_, Transport>, fd: Descriptor) -> PyResult<O
             return Ok(None);
         }
     };
-    let read = buffer::with_writable(memory.as_borrowed(), |memory| {
+    let read = buffer::with_writable(memory.as_borrowed(), "recv_into", |memory| {
         receive_some(fd, memory).map(|count| (count, memory.len()))
     });
     let (count, size) = match read {

@@ -5,18 +5,15 @@
 //! errors they get. Follows `_SelectorDatagramTransport` of asyncio.selector_events.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddrV4, SocketAddrV6};
 
-use mioloop_core::address::Host;
 use mioloop_core::connection::Next;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyString, PyTuple};
 use rustix::io::Errno;
 
-use super::datagram::{Datagram, Family, T};
+use super::datagram::{Datagram, T};
 use super::peers::{Peer, key_of_object};
 use super::{Kind as _, Loop, of};
-use crate::address::Address;
+use crate::address::{Address, Family};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::{Stop, Visit};
 use crate::py::compat;
@@ -178,7 +175,7 @@ fn destination<'py>(this: T<'_, 'py>, address: Option<Borrowed<'_, 'py, PyAny>>)
         state.own.family
     };
     let Some(address) = address else { return Ok(Destination::Object(Owned::new(py.None().into_bound(py)))) };
-    match in_digits(address, family) {
+    match Address::in_digits(address, family) {
         Some(to) => {
             let key = key_of_object(address.as_ptr());
             let peer = Peer { key, address: to.clone(), shown: Owned::of(address) };
@@ -187,29 +184,6 @@ fn destination<'py>(this: T<'_, 'py>, address: Option<Borrowed<'_, 'py, PyAny>>)
             Ok(Destination::Known(to))
         }
         None => Ok(Destination::Object(Owned::of(address))),
-    }
-}
-
-/// An address of the family whose parts are plain and in digits. None: the socket module knows what it means.
-fn in_digits(address: Borrowed<'_, '_, PyAny>, family: Family) -> Option<Address> {
-    let tuple = address.cast_exact::<PyTuple>().ok()?;
-    let number = |index: usize| -> Option<u32> {
-        let item = tuple.get_borrowed_item(index).ok()?;
-        item.cast_exact::<PyInt>().ok()?.extract().ok()
-    };
-    let host = tuple.get_borrowed_item(0).ok()?;
-    let host = host.cast_exact::<PyString>().ok()?;
-    let host = host.to_str().ok()?;
-    let port = u16::try_from(number(1)?).ok()?;
-    match (Host::parse(host.as_bytes())?, family, tuple.len()) {
-        (Host::V4(host), Family::V4, 2) => Some(Address::V4(SocketAddrV4::new(host, port))),
-        (Host::V6(host, None), Family::V6, parts @ 2..=4) => {
-            let flow = if parts > 2 { number(2)? } else { 0 };
-            let scope = if parts > 3 { number(3)? } else { 0 };
-            // A larger one is an OverflowError.
-            (flow <= 0xf_ffff).then(|| Address::V6(SocketAddrV6::new(host, port, flow, scope)))
-        }
-        _ => None,
     }
 }
 

@@ -1,0 +1,110 @@
+#![allow(unsafe_code)]
+//! Python's sockets: may native code make a system call where asyncio calls a method, and what the socket is.
+//!
+//! Used by `sock_*` and by whoever makes a transport for a socket of the user's. A subclass may override `recv()`, and a
+//! library may replace it in the class itself: then it is called, as asyncio would.
+
+use std::ffi::c_int;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use super::names::names;
+use super::unpatched::{Unpatched, instance_dict};
+
+static SOCKET: Unpatched = Unpatched::new();
+
+/// What the class in C does, and native code in its place.
+const INHERITED: [&str; 11] = [
+    "recv",
+    "recv_into",
+    "recvfrom",
+    "recvfrom_into",
+    "send",
+    "sendto",
+    "sendmsg",
+    "shutdown",
+    "fileno",
+    "getsockname",
+    "getpeername",
+];
+/// What `socket.socket` has of its own, or may have.
+const OWN: [&str; 3] = ["accept", "_accept", "__getattribute__"];
+
+/// Looks at `socket.socket` as it is. Called once, at import.
+pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+    let names = names(py);
+    let class = names.socket_class.bind(py).cast::<PyType>()?;
+    for name in INHERITED {
+        if !class.getattr(name)?.is(names.socket_base.bind(py).getattr(name)?) {
+            // Replaced before we came: none is plain.
+            return Ok(());
+        }
+    }
+    let attributes: Vec<&'static str> = INHERITED.into_iter().chain(OWN).collect();
+    SOCKET.learn(class, &attributes)
+}
+
+/// It is exactly a `socket.socket`, whose methods nobody has replaced.
+#[inline]
+pub(crate) fn is_plain(object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    Ok(SOCKET.is_class_of(object) && SOCKET.holds(object.py())?)
+}
+
+/// Its class, or the object itself, has methods of its own where native code would make system calls.
+pub(crate) fn has_own_methods(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    if is_plain(object.as_borrowed())? {
+        return Ok(false);
+    }
+    if !SOCKET.is_like(&object.get_type())? {
+        return Ok(true);
+    }
+    let Ok(attributes) = instance_dict(object) else { return Ok(false) };
+    for name in SOCKET.names(py) {
+        if attributes.contains(name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The first three arguments of `socket.socket`.
+#[derive(Clone, Copy)]
+pub(crate) struct SocketKind {
+    pub(crate) family: c_int,
+    pub(crate) type_: c_int,
+    pub(crate) protocol: c_int,
+}
+
+impl SocketKind {
+    /// A Python socket's.
+    pub(crate) fn of(socket: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let names = names(socket.py());
+        Ok(SocketKind {
+            family: family(socket)?,
+            type_: member(&names.socket_type, socket)?,
+            protocol: member(&names.socket_proto, socket)?,
+        })
+    }
+}
+
+/// AF_INET and so on, as a number.
+pub(crate) fn family(socket: Borrowed<'_, '_, PyAny>) -> PyResult<c_int> {
+    member(&names(socket.py()).socket_family, socket)
+}
+
+/// A member of the class in C: `socket.socket` has a property in front of it that makes an enum of the number.
+fn member(descriptor: &Py<PyAny>, socket: Borrowed<'_, '_, PyAny>) -> PyResult<c_int> {
+    let py = socket.py();
+    // SAFETY: attached; the slot of a live object's type is called with live objects, and checks the second one's class.
+    let value = unsafe {
+        let class = ffi::Py_TYPE(socket.as_ptr()).cast();
+        let get = (*ffi::Py_TYPE(descriptor.as_ptr())).tp_descr_get;
+        let get = get.ok_or_else(|| PyTypeError::new_err("_socket.socket has other members than expected"))?;
+        Bound::from_owned_ptr_or_err(py, get(descriptor.as_ptr(), socket.as_ptr(), class))?
+    };
+    value.extract()
+}
