@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sysconfig
 import threading
@@ -21,6 +22,10 @@ import pytest
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Pair = tuple[socket.socket, socket.socket]
+
+# A shell's background jobs ignore SIGINT, what nohup runs SIGHUP, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 EXIT_STATUS = pytest.StashKey[int]()
 LOOP_KINDS = ("asyncio", "mioloop")

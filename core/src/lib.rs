@@ -22,6 +22,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("mioloop runs on Linux only: it is built on epoll, timerfd and pidfd");
+
 pub mod address;
 pub mod clock;
 pub mod connection;

@@ -6,11 +6,10 @@
 
 Only the public names are here. Importing this package changes nothing in the process and
 never warns: the policy, deprecated by asyncio since 3.14, is loaded when it is asked for.
+Types are quoted, so that a Python that is too old can read this file and `_check` says so.
 """
 
-from __future__ import annotations
-
-from . import _compat
+from . import _check, _compat  # noqa: F401  _check first: see there
 from ._loop import Loop
 from ._native import Future, Task
 
@@ -47,11 +46,11 @@ def new_event_loop() -> Loop:
 
 
 def run(
-    main: Coroutine[Any, Any, _T],
+    main: "Coroutine[Any, Any, _T]",
     *,
-    debug: bool | None = None,
-    loop_factory: Callable[[], AbstractEventLoop] | None = None,
-) -> _T:
+    debug: "bool | None" = None,
+    loop_factory: "Callable[[], AbstractEventLoop] | None" = None,
+) -> "_T":
     """Run `main` on a new mioloop loop, close the loop and return the result.
 
     debug: debug mode on or off; None leaves what the environment asks for.
@@ -76,7 +75,7 @@ def install() -> None:
     _policy.install(stacklevel=3)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Load on first use what most programs never need, or what a later Python may lack."""
     if name == "EventLoopPolicy" and _compat.HAS_POLICIES:
         from ._policy import EventLoopPolicy

@@ -1,5 +1,4 @@
 """What differs between CPython 3.10 and 3.15, as far as the Python layer can see it.
-_TRANSPORTS_HAVE_CONTEXT: Final = sys.version_info >= (3, 15)
 
 This is the only file that reads `sys.version_info`; the other modules ask for a behaviour
 by name. asyncio of the running interpreter is the specification: a name here says which
@@ -45,6 +44,8 @@ MAIN_HAS_ANNOTATIONS: Final = sys.version_info < (3, 14)
 """A new `__main__` has an empty `__annotations__`."""
 
 MAIN_HAS_CACHED: Final = sys.version_info < (3, 15)
+
+_TRANSPORTS_HAVE_CONTEXT: Final = sys.version_info >= (3, 15)
 """The namespace of a script has `__cached__`."""
 
 
