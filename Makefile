@@ -4,7 +4,7 @@ export PYTHON
 export CARGO_TARGET_DIR = $(CURDIR)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint build wheel pythons clean
+.PHONY: help run test check lint build wheel bench pythons clean
 
 help: ## show this list
 	@echo 'make TARGET [PYTHON=python3.13]'
@@ -32,6 +32,10 @@ build: ## build the extension in release mode into .venv
 
 wheel: build ## build a wheel into dist/
 	@.venv/bin/maturin build --release --interpreter .venv/bin/python --out dist
+
+bench: ## mioloop beside asyncio, uvloop and others, 12 minutes; QUICK=1 for one; ARGS=--help
+	@scripts/setup build
+	@set -f; .venv/bin/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 pythons: ## install CPython 3.14, 3.15 and their debug builds (Debian, root); list what tests use
 	@scripts/install-pythons

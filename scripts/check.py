@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv" / "bin"
 WHEELS = ROOT / "target" / "wheels"
 RESULTS = ROOT / "target" / "results"  # read by compatibility.py
+LOAD = ROOT / "benchmarks" / "load" / "Cargo.toml"  # the load generator's package
 MAX_SECONDS = 900  # for one command; one that takes longer is killed
 # The Pythons that real software is tried on, unless --pythons names others.
 ECOSYSTEM_PYTHONS = ("3.11", "3.13")
@@ -153,6 +154,13 @@ def lint(checks: Checks) -> None:
         *("cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"),
         PYO3_PYTHON=str(python),
     )
+    load = ("--manifest-path", LOAD)
+    checks.run("cargo fmt, load generator", "cargo", "fmt", *load, "--check")
+    checks.run(
+        "cargo clippy, load generator",
+        *("cargo", "clippy", *load, "--target-dir", "target/benchmarks"),
+        *("--all-targets", "--locked", "--", "-D", "warnings"),
+    )
     checks.run("ruff format", TOOLS / "ruff", "format", "--check", ".")
     checks.run("ruff check", TOOLS / "ruff", "check", ".")
     checks.run("mypy", TOOLS / "mypy")
@@ -161,17 +169,27 @@ def lint(checks: Checks) -> None:
     )
     checks.run("architecture", python, "-m", "pytest", "-q", "tests/architecture")
     if shutil.which("cargo-deny"):
-        checks.run("cargo deny", "cargo", "deny", "check", "bans", "licenses", "sources")
+        what = ("check", "bans", "licenses", "sources")
+        checks.run("cargo deny", "cargo", "deny", *what)
+        checks.run(
+            "cargo deny, load generator",
+            *("cargo", "deny", *load, *what, "--config", "benchmarks/load/deny.toml"),
+        )
 
 
 def rust(checks: Checks) -> None:
-    """The pure Rust crate, and its cross-thread queue under loom."""
+    """The pure Rust crate, its queue under loom; the load generator of the benchmarks."""
     checks.run("core", "cargo", "test", "--locked", "-p", "mioloop-core")
     checks.run(
         "loom",
         *("cargo", "test", "--locked", "-p", "mioloop-core", "--release", "--lib", "inbox"),
         *("--target-dir", "target/loom"),
         RUSTFLAGS="--cfg loom",
+    )
+    checks.run(
+        "load generator",
+        *("cargo", "test", "--locked", "--manifest-path", LOAD),
+        *("--target-dir", "target/benchmarks"),
     )
 
 

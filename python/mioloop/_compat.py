@@ -44,9 +44,9 @@ MAIN_HAS_ANNOTATIONS: Final = sys.version_info < (3, 14)
 """A new `__main__` has an empty `__annotations__`."""
 
 MAIN_HAS_CACHED: Final = sys.version_info < (3, 15)
+"""The namespace of a script has `__cached__`."""
 
 _TRANSPORTS_HAVE_CONTEXT: Final = sys.version_info >= (3, 15)
-"""The namespace of a script has `__cached__`."""
 
 
 _POLICY_WARNING: Final = (
