@@ -83,6 +83,19 @@ pub(crate) fn datagram_bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>>
     Ok(bases)
 }
 
+/// The object is in a list that holds no references to it, such as the tasks'. Without the GIL another thread that finds
+/// it there (`asyncio.all_tasks()`) may take one only of an object that was told so; `Task.__init__` does it for C tasks.
+#[inline(always)]
+pub(super) fn let_other_threads_refer_to(object: Borrowed<'_, '_, PyAny>) {
+    // SAFETY: attached, a live object.
+    #[cfg(Py_GIL_DISABLED)]
+    unsafe {
+        ffi::PyUnstable_EnableTryIncRef(object.as_ptr());
+    }
+    #[cfg(not(Py_GIL_DISABLED))]
+    let _ = object;
+}
+
 /// `dict[key] = value`, by the shortest way there is; -1 and an exception if it fails.
 ///
 /// # Safety

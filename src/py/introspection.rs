@@ -60,7 +60,9 @@ coro.close(); other.close()
 
 /// Looks at the running interpreter's objects. Called once, at import.
 pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
-    let layout = if compat::HAS_TASK_LIST { find(py)? } else { None };
+    // Without the GIL `_asyncio` guards these fields by locks of its own.
+    let known = compat::HAS_TASK_LIST && !cfg!(Py_GIL_DISABLED);
+    let layout = if known { find(py)? } else { None };
     // A second import finds the same.
     let _ = LAYOUT.set(py, layout);
     Ok(())

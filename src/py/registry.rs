@@ -120,7 +120,10 @@ fn find_running_loop(module: &Bound<'_, PyModule>, swap: &Bound<'_, PyAny>) -> P
 pub(crate) fn register(task: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Owned>> {
     let py = task.py();
     match &registry(py).tasks {
-        Store::Functions { register, .. } => register.bind(py).call1((task,)).map(|_| None),
+        Store::Functions { register, .. } => {
+            compat::let_other_threads_refer_to(task);
+            register.bind(py).call1((task,)).map(|_| None)
+        }
         // SAFETY: attached; both are live objects, `data` is the WeakSet's set.
         Store::WeakSet { data, remove } => unsafe {
             let reference = ffi::PyWeakref_NewRef(task.as_ptr(), remove.as_ptr());

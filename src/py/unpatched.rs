@@ -107,7 +107,10 @@ pub(crate) fn instance_dict<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'
 
 #[inline]
 fn version_of(known: &Known) -> u32 {
-    // SAFETY: a live type object, whose number is a plain field that CPython writes while the GIL is held; free-threaded
-    // builds write it atomically, and a stale number only leads to a second look.
-    unsafe { std::ptr::read_volatile(&raw const (*known.class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag) }
+    // SAFETY: a live type object, whose number is written while the GIL is held; free-threaded builds write it
+    // atomically, and a stale number only leads to a second look.
+    unsafe {
+        let class = known.class.as_ptr().cast::<ffi::PyTypeObject>();
+        AtomicU32::from_ptr(&raw mut (*class).tp_version_tag).load(Relaxed)
+    }
 }
