@@ -170,7 +170,7 @@ fn knows_addresses(loop_: Loop<'_, '_>, socket: Borrowed<'_, '_, PyAny>) -> PyRe
 }
 
 /// None: the socket's method knows what it means, or which error it is.
-#[inline]
+#[inline(always)]
 fn plain_size(size: Borrowed<'_, '_, PyAny>) -> Option<usize> {
     let size: isize = size.cast_exact::<PyInt>().ok()?.extract().ok()?;
     usize::try_from(size).ok()
@@ -187,7 +187,7 @@ fn by_method<'py, const N: usize>(
 }
 
 /// What the call gives at once, or the operation that waits.
-#[inline]
+#[inline(always)]
 fn begin<'py>(loop_: Loop<'_, 'py>, socket: Borrowed<'_, 'py, PyAny>, mut call: Call) -> Reply<'py> {
     match call.attempt(loop_, socket)? {
         Outcome::Done(value) => Ok(value),

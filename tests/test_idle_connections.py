@@ -15,8 +15,8 @@ import pytest
 COUNT = 10_000
 SCRIPT = Path(__file__).with_name("idle_connections.py")
 
-# uvloop 0.23 takes 1.3 KiB (CPython 3.13), asyncio over 2.
-MOST_BYTES = 1331
+# What uvloop 0.23 takes on CPython 3.13; asyncio takes 2,990 bytes there and mioloop 830.
+MOST_BYTES = 1290
 
 
 @pytest.mark.slow

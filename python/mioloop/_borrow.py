@@ -23,7 +23,9 @@ class _Globals(dict[str, object]):
     """The globals of a module, which may change, with others in the place of some."""
 
     def __init__(self, module: dict[str, Any], own: dict[str, Any]) -> None:
-        super().__init__(own)
+        # The interpreter itself reads these, for imports, and asks for nothing that is missing.
+        special = {name: value for name, value in module.items() if name.startswith("__")}
+        super().__init__(special, **own)
         self._module = module
 
     def __missing__(self, name: str) -> Any:

@@ -83,7 +83,8 @@ impl Call {
         }
     }
 
-    #[inline]
+    /// Inlined, so that who makes the call and tries it at once has nothing to choose.
+    #[inline(always)]
     pub(super) fn attempt<'py>(
         &mut self,
         loop_: Loop<'_, 'py>,
@@ -153,7 +154,7 @@ impl From<PyErr> for Failure {
 }
 
 impl Native {
-    #[inline]
+    #[inline(always)]
     fn attempt<'py>(&mut self, loop_: Loop<'_, 'py>, fd: Descriptor) -> Answer<'py> {
         let py = loop_.py();
         match self {
@@ -191,7 +192,7 @@ impl Native {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn receive<'py>(loop_: Loop<'_, 'py>, fd: Descriptor, size: usize) -> Answer<'py> {
     let py = loop_.py();
     if size > MOST_SCRATCH {
@@ -214,7 +215,7 @@ fn with_address<'py>(received: Bound<'py, PyAny>, from: Option<&SocketAddrAny>) 
 }
 
 /// Sends what is behind `sent`, as much as the kernel takes.
-#[inline]
+#[inline(always)]
 fn send<'py>(py: Python<'py>, fd: Descriptor, data: &mut Owned, sent: &mut usize) -> Answer<'py> {
     let result = buffer::with_bytes(data.borrow(py), |bytes| {
         loop {
