@@ -123,23 +123,26 @@ def test_memory_that_a_callback_keeps_is_its_own() -> None:
     It sees what was decrypted then, whatever comes later; nothing dangles, and all arrives.
     """
     context = client_context()
+    pieces = [b"%010d" % number * 100 for number in range(20)]
     kept: list[memoryview] = []
+    borrowed: list[memoryview] = []  # views of memory that no object owns
 
     def keep(*_: object) -> None:
         for item in gc.get_objects():
-            if type(item) is tuple and len(item) == 2 and type(item[0]) is int:  # read's arguments
-                if isinstance(item[1], bytearray | memoryview) and len(item[1]) >= item[0] > 1000:
-                    kept.append(memoryview(item[1])[:10])
+            if type(item) is memoryview and item.obj is None:
+                borrowed.append(item[:10])
+            elif type(item) is tuple and len(item) == 2 and type(item[1]) is bytearray:
+                kept.append(memoryview(item[1])[:1000])  # the arguments of `read`
 
     async def main() -> None:
         async with Serving(echo, server_context()) as port:
             transport, protocol = await open_protocol(port, ssl=context)
-            for number in range(20):
+            for number, piece in enumerate(pieces):
                 context._msg_callback = keep  # type: ignore[attr-defined]
-                transport.write(b"%010d" % number * 100)
+                transport.write(piece)
                 await protocol.until(1000 * (number + 1))
                 context._msg_callback = None  # type: ignore[attr-defined]
-            assert protocol.data == b"".join(b"%010d" % number * 100 for number in range(20))
+            assert protocol.data == b"".join(pieces)
             transport.close()
             await protocol.lost
 
@@ -150,8 +153,10 @@ def test_memory_that_a_callback_keeps_is_its_own() -> None:
         mioloop.run(main())
     finally:
         gc.unfreeze()
-    seen = {bytes(view) for view in kept}
-    assert seen >= {b"%010d" % number for number in range(20)}
+    assert borrowed == []
+    # Newer versions do not show the collector arguments that refer to nothing.
+    if kept or sys.version_info < (3, 13):
+        assert {bytes(view) for view in kept} >= set(pieces)
 
 
 # What the process has
@@ -159,7 +164,7 @@ def test_memory_that_a_callback_keeps_is_its_own() -> None:
 FORKS = """
 import _ssl, ctypes, os, sys
 sys.path.insert(0, {folder!r})
-import _socket
+from mioloop import _native
 from test_tls_engines import talk
 
 def attempt(name, change):
@@ -206,7 +211,7 @@ attempt("in the interpreter", lambda: delattr(_ssl, "__file__"))
 attempt("nowhere", lies_at(None))
 attempt("no path", lies_at("a\\0b"))
 attempt("not loaded", lies_at("/nonexistent.so"))
-attempt("without its functions", lies_at(_socket.__file__))
+attempt("without its functions", lies_at(_native.__file__))
 """
     assert engines(attempts) == [
         "as it is direct",
