@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sysconfig
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,6 +20,10 @@ import pytest
 
 T = TypeVar("T")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+# A shell's background jobs ignore SIGINT, what nohup runs SIGHUP, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 EXIT_STATUS = pytest.StashKey[int]()
 LOOP_KINDS = ("asyncio", "mioloop")
