@@ -7,7 +7,8 @@ The stages are `lint`, `rust`, `python` (a wheel and its tests on each Python of
 `conformance` (CPython's own tests on each) and `debug` (the tests on Py_DEBUG builds); by their
 names only, `ecosystem` (real packages and services) and `suites` (other packages' own tests). One
 that fails does not stop the others. The last line is the sum: `N passed, N failed`; a check that
-counts no tests of its own counts as one. Writes to target/ and .venvs/ only.
+counts no tests of its own counts as one. Writes to target/ and .venvs/ only; `compatibility.py`
+makes a table of what it leaves in target/results/.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pythons import Interpreter, interpreters
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv" / "bin"
 WHEELS = ROOT / "target" / "wheels"
+RESULTS = ROOT / "target" / "results"  # read by compatibility.py
 MAX_SECONDS = 900  # for one command; one that takes longer is killed
 # The Pythons that real software is tried on, unless --pythons names others.
 ECOSYSTEM_PYTHONS = ("3.11", "3.13")
@@ -187,6 +189,7 @@ def conformance(checks: Checks) -> None:
                 interpreter.name,
                 *(venv_python(interpreter), "tests/conformance", "--loop", "mioloop"),
                 *("--jobs", "2", "--rerun"),
+                *("--json", RESULTS / f"conformance-{interpreter.name}.json"),
             )
 
 
@@ -207,7 +210,7 @@ def ecosystem(checks: Checks) -> None:
                 interpreter.name,
                 *(venv_python(interpreter, "ecosystem"), "-m", "pytest", "-q"),
                 *("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio"),
-                *("--durations=5", "tests/ecosystem"),
+                *("--durations=5", "tests/ecosystem", "tests/test_docs.py"),
                 **required,
             )
 
@@ -239,6 +242,7 @@ def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
         *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks),
         *("--ignore=tests/architecture", "--ignore=tests/ecosystem"),
         *("--durations=5", f"--capture={capture}"),
+        f"--junitxml={RESULTS / f'pytest-{interpreter.name}.xml'}",
     )
 
 
@@ -358,6 +362,7 @@ def main() -> int:
         checks.chosen = True
         checks.releases = [i for i in checks.releases if i.name in wanted]
         checks.debug_builds = [i for i in checks.debug_builds if i.name in wanted]
+    RESULTS.mkdir(parents=True, exist_ok=True)
     print("Python:", *(f"{i.name} ({i.release}{' debug' if i.debug else ''})" for i in found))
     for stage in stages:
         checks.stage = stage

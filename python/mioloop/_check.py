@@ -36,6 +36,7 @@ def _load() -> None:
 
 
 def _in_main_interpreter() -> bool:
+    """Asked before loading: a module of PyO3 is for ever of the interpreter that loads it first."""
     ask = getattr(_thread, "_is_main_interpreter", None)  # since 3.12
     if ask is not None:
         return bool(ask())

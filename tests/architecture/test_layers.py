@@ -52,6 +52,14 @@ def test_every_module_is_in_the_table_once(module):
     assert len(layer_of(relative(module))) == 1, "list it in ARCHITECTURE.md"
 
 
+def test_the_page_names_the_files_of_the_other_parts():
+    text = (tree.ROOT / "ARCHITECTURE.md").read_text()
+    parts = [*(tree.ROOT / "core/src").glob("*.rs"), *tree.files(".py", below="python")]
+    roots = ("lib.rs", "__init__.py")
+    unnamed = [tree.name(path) for path in parts if f"`{path.name}`" not in text]
+    assert [name for name in unnamed if not name.endswith(roots)] == []
+
+
 @pytest.mark.parametrize("module", MODULES, ids=relative)
 def test_a_module_uses_only_what_is_above_it(module):
     [own] = layer_of(relative(module))
