@@ -150,6 +150,6 @@ def about(command: str) -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": f"{model}, {cores} cores, {gib:.0f} GiB, {platform.machine()}",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "command": command,
     }

@@ -17,6 +17,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 SPEED = RESULTS / "speed.json"
 INSTRUCTIONS = RESULTS / "instructions.json"
 README = ROOT / "README.md"
+# With fewer rounds the block says that its figures are rough.
+ENOUGH_ROUNDS = 3
 BEGIN, END = "<!-- benchmarks: written by make bench -->", "<!-- end of benchmarks -->"
 
 
@@ -83,7 +85,10 @@ def claims(results: Results) -> str:
         kind = ahead if ratio.is_ahead else behind if ratio.is_behind else even
         kind.append((row, ratio))
     total = len(ahead) + len(behind) + len(even)
-    text = f"Of {total} rows against {REFERENCE}, {OURS} is ahead in every round in {len(ahead)}"
+    text = ""
+    if results.rounds < ENOUGH_ROUNDS:
+        text = f"**Provisional**, from a short run ({results.rounds} of {ENOUGH_ROUNDS} rounds). "
+    text += f"Of {total} rows against {REFERENCE}, {OURS} is ahead in every round in {len(ahead)}"
     text += f", behind in every round in {len(behind)}"
     text += named(behind)
     text += f", and the rounds disagree in {len(even)}" + named(even) + "."
@@ -109,7 +114,7 @@ def measured(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return wrapped(
         f"Measured on {about['date']} on {about['machine']}, {about['kernel']}, with {versions}: "
-        f"`{about['command']}`, the median of {results.rounds} rounds of {results.seconds:g} s, "
+        f"`{about['command']}`, rounds: {results.rounds}, of {results.seconds:g} s, "
         "all loops in turn. How it measures and what the rows are: "
         "[benchmarks/README.md](benchmarks/README.md)."
     )
