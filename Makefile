@@ -4,7 +4,7 @@ export PYTHON
 export CARGO_TARGET_DIR = $(CURDIR)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint build wheel bench pythons clean
+.PHONY: help run test check lint build wheels bench pythons clean
 
 help: ## show this list
 	@echo 'make TARGET [PYTHON=python3.13]'
@@ -30,8 +30,9 @@ lint: ## formatting, lints, types and layers only
 build: ## build the extension in release mode into .venv
 	@scripts/setup build build
 
-wheel: build ## build a wheel into dist/
-	@.venv/bin/maturin build --release --interpreter .venv/bin/python --out dist
+wheels: ## build the wheels of all Pythons and the sdist into dist/, and try them
+	@scripts/setup wheels
+	@.venv/bin/python scripts/wheels.py
 
 bench: ## mioloop beside asyncio, uvloop and others, 12 minutes; QUICK=1 for one; ARGS=--help
 	@scripts/setup build

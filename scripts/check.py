@@ -1,148 +1,74 @@
 #!/usr/bin/env python3
 """Checks everything that CI checks: what `make test` runs, from .venv, after scripts/setup.
 
-    scripts/check.py [--stages 'lint rust'] [--pythons '3.11 3.14']
+    scripts/check.py [--stages 'lint rust'] [--pythons '3.11 3.14'] [--jobs 2]
 
-The stages are `lint`, `rust`, `python` (a wheel and its tests on each Python of this machine),
-`conformance` (CPython's own tests on each) and `debug` (the tests on Py_DEBUG builds); by their
-names only, `ecosystem` (real packages and services) and `suites` (other packages' own tests). One
-that fails does not stop the others. The last line is the sum: `N passed, N failed`; a check that
-counts no tests of its own counts as one. Writes to target/ and .venvs/ only; `compatibility.py`
-makes a table of what it leaves in target/results/.
+The stages are `lint`, `rust`, `examples` (the crate in examples/), `python` (a wheel and its tests
+on each Python of this machine), `debug` (the tests on Py_DEBUG builds), `conformance` (CPython's
+own tests on each) and `ecosystem` (real packages and services); by its name only, `suites` (other
+packages' own tests). As many of them run at a time as there are processors, four at most; --jobs 1
+shows output as it comes. One that fails does not stop the others. The last line is the sum:
+`N passed, N failed`; a check that counts no tests of its own counts as one. Writes to target/ and
+.venvs/ only; `compatibility.py` makes a table of what it leaves in target/results/.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from commands import ROOT, Commands
 from pythons import Interpreter, interpreters
+from wheels import abi_tags, problems
 
-ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv" / "bin"
 WHEELS = ROOT / "target" / "wheels"
 RESULTS = ROOT / "target" / "results"  # read by compatibility.py
 LOAD = ROOT / "benchmarks" / "load" / "Cargo.toml"  # the load generator's package
-MAX_SECONDS = 900  # for one command; one that takes longer is killed
 # The Pythons that real software is tried on, unless --pythons names others.
-ECOSYSTEM_PYTHONS = ("3.11", "3.13")
+ECOSYSTEM_PYTHONS = ("3.11", "3.13", "3.14")
+SUITES_PYTHONS = ("3.11", "3.13")
 # Where CPython's tests of TLS run on the portable engine as well. The feature tests of TLS run on
 # both engines everywhere.
 PORTABLE_TLS_PYTHONS = ("3.11", "3.13", "3.14")
-MAX_WHEEL_BYTES = 3 * 1024 * 1024
-
-PYTEST_LINE = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
-PYTEST_COUNT = re.compile(r"(\d+) (passed|failed|error)")
-CARGO_LINE = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed")
-PLAIN_LINE = re.compile(r"^(\d+) passed, (\d+) failed")
 
 
-class Result(NamedTuple):
-    """One command's result."""
+class Checks(Commands):
+    """The commands of a run, and the interpreters that they are for."""
 
-    stage: str
-    label: str
-    seconds: float
-    ok: bool
-    passed: int
-    failed: int
-
-
-class Checks:
-    """Runs commands one after the other, shows their output and adds up."""
-
-    def __init__(self, found: list[Interpreter]) -> None:
-        self.releases = [i for i in found if not i.debug]
-        self.debug_builds = [i for i in found if i.debug]
+    def __init__(self, found: list[Interpreter], jobs: int) -> None:
+        super().__init__(jobs)
+        self.found = found
+        self.building = threading.Lock()  # cargo would make a second one wait
         self.default = found[0]
         self.newest = max(
-            self.releases, key=lambda i: [int(part) for part in i.base.rstrip("t").split(".")]
+            (i for i in found if not i.debug),
+            key=lambda i: [int(part) for part in i.base.rstrip("t").split(".")],
         )
+        # These two run the slow tests: the sooner they begin, the sooner all is done.
+        found = sorted(found, key=lambda i: i not in (self.default, self.newest))
+        self.releases = [i for i in found if not i.debug]
+        self.debug_builds = [i for i in found if i.debug]
         self.chosen = False  # by --pythons
-        self.stage = ""
-        self.results: list[Result] = []
 
-    def run(self, label: str, *command: str | Path, **environment: str) -> bool:
-        """Run one command; True if it succeeded."""
-        print(f"\n== {self.stage}: {label}", flush=True)
-        began = time.monotonic()
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        # It has a process group of its own, so that its children end with it.
-        limit = threading.Timer(MAX_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
-        limit.start()
-        passed = failed = 0
-        try:
-            for line in process.stdout or ():
-                print(line, end="", flush=True)
-                counts = count(line)
-                passed, failed = passed + counts[0], failed + counts[1]
-            status = process.wait()
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        finally:
-            limit.cancel()
-        ok = status == 0
-        if status < 0:
-            seconds = time.monotonic() - began
-            print(f"\nended by {signal.Signals(-status).name} after {seconds:.0f} s", flush=True)
-        self.note(label, time.monotonic() - began, ok, passed, failed)
-        return ok
+    def choose(self, names: list[str]) -> None:
+        """Only these interpreters."""
+        self.chosen = True
+        self.releases = [i for i in self.releases if i.name in names]
+        self.debug_builds = [i for i in self.debug_builds if i.name in names]
 
-    def note(self, label: str, seconds: float, ok: bool, passed: int = 0, failed: int = 0) -> None:
-        """Add a result; what counted nothing counts as one check."""
-        if not ok and not failed:
-            failed = 1
-        elif ok and not passed:
-            passed = 1
-        self.results.append(Result(self.stage, label, seconds, ok, passed, failed))
-
-    def summary(self) -> bool:
-        """Print every check's time and the closing line; True if all succeeded."""
-        print("\nseconds  check")
-        for result in self.results:
-            mark = "" if result.ok else "   FAILED"
-            print(f"{result.seconds:7.1f}  {result.stage}: {result.label}{mark}")
-        print(f"{sum(r.seconds for r in self.results):7.1f}  in total\n")
-        ok = all(result.ok for result in self.results)
-        failed = sum(r.failed for r in self.results)
-        print(f"{sum(r.passed for r in self.results)} passed, {failed} failed", flush=True)
-        return ok
-
-
-def count(line: str) -> tuple[int, int]:
-    """(passed, failed) of a test runner's closing line, else zeros."""
-    if PYTEST_LINE.match(line):
-        passed = failed = 0
-        for number, what in PYTEST_COUNT.findall(line):
-            if what == "passed":
-                passed += int(number)
-            else:
-                failed += int(number)
-        return passed, failed
-    found = CARGO_LINE.match(line) or PLAIN_LINE.match(line)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    def among(self, names: tuple[str, ...]) -> list[Interpreter]:
+        """The releases of these names; if --pythons chose some, those."""
+        return [i for i in self.releases if self.chosen or i.name in names]
 
 
 def lint(checks: Checks) -> None:
@@ -193,66 +119,40 @@ def rust(checks: Checks) -> None:
     )
 
 
-def python(checks: Checks) -> None:
-    """A wheel for each Python, and the feature tests on it."""
-    for interpreter in checks.releases:
-        if install(checks, interpreter):
-            run_pytest(checks, interpreter)
+def examples(checks: Checks) -> None:
+    """The crate in examples/, on the default Python."""
+    manifest = ("--manifest-path", "examples/rust_futures/Cargo.toml")
+    target = ROOT / "target" / "examples"
+    environment = {"CARGO_TARGET_DIR": str(target), "PYO3_PYTHON": str(TOOLS / "python")}
+    checks.run("cargo fmt", "cargo", "fmt", *manifest, "--check")
+    checks.run(
+        "cargo clippy",
+        *("cargo", "clippy", *manifest, "--all-targets", "--locked", "--", "-D", "warnings"),
+        **environment,
+    )
+    built = checks.run(
+        "wheel of rust_futures",
+        *(TOOLS / "maturin", "build", *manifest, "--release", "--locked", "--quiet"),
+        *("--interpreter", TOOLS / "python", "--out", target / "wheels"),
+        **environment,
+    )
+    if not built or not install(checks, checks.default):
+        return
+    python = venv_python(checks.default)
+    wheel = next((target / "wheels").glob("*.whl"))
+    pip = (TOOLS / "python", "-m", "pip", "--python", python, "install", "-q")
+    if checks.run("install rust_futures", *pip, "--no-deps", "--force-reinstall", wheel):
+        checks.run(
+            "pytest",
+            *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5"),
+            "tests/examples",
+        )
 
 
-def conformance(checks: Checks) -> None:
-    """CPython's own asyncio tests, on mioloop."""
-    for interpreter in checks.releases:
-        if not interpreter.has_tests:
-            print(f"{interpreter.name}: CPython's own tests are not installed there")
-        elif install(checks, interpreter):
-            python = venv_python(interpreter)
-            command = (python, "tests/conformance", "--loop", "mioloop", "--jobs", "2", "--rerun")
-            results = ("--json", RESULTS / f"conformance-{interpreter.name}.json")
-            checks.run(interpreter.name, *command, *results)
-            if interpreter.name in PORTABLE_TLS_PYTHONS:
-                only = ("--only", "test_ssl,test_sslproto")
-                checks.run(f"{interpreter.name}, no libssl", *command, *only, MIOLOOP_LIBSSL="0")
-
-
-def debug(checks: Checks) -> None:
-    """The feature tests once more where CPython checks reference counts and API use."""
-    for interpreter in checks.debug_builds:
-        if install(checks, interpreter):
-            run_pytest(checks, interpreter)
-
-
-def ecosystem(checks: Checks) -> None:
-    """Real packages and services, in environments of their own."""
-    for interpreter in of_ecosystem(checks):
-        if install(checks, interpreter, "ecosystem"):
-            # What is not installed is a skip for a user, and in CI a failure.
-            required = {"MIOLOOP_ECOSYSTEM": "required"} if "CI" in os.environ else {}
-            checks.run(
-                interpreter.name,
-                *(venv_python(interpreter, "ecosystem"), "-m", "pytest", "-q"),
-                *("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio"),
-                *("--durations=5", "tests/ecosystem", "tests/test_docs.py"),
-                **required,
-            )
-
-
-def suites(checks: Checks) -> None:
-    """The tests that other packages ship, on asyncio and on mioloop."""
-    for interpreter in of_ecosystem(checks):
-        if install(checks, interpreter, "suites"):
-            for name in ("aiohttp", "anyio", "uvicorn"):
-                python = venv_python(interpreter, "suites")
-                checks.run(f"{name} {interpreter.name}", python, "tests/ecosystem/suites.py", name)
-
-
-def of_ecosystem(checks: Checks) -> list[Interpreter]:
-    """The interpreters for `ecosystem` and `suites`."""
-    return [i for i in checks.releases if checks.chosen or i.name in ECOSYSTEM_PYTHONS]
-
-
-def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
-    """The feature tests on an installed wheel."""
+def feature_tests(checks: Checks, interpreter: Interpreter) -> None:
+    """A wheel for a Python, and the feature tests on it."""
+    if not install(checks, interpreter):
+        return
     # What a debug build says when it aborts goes to the process's own standard error.
     capture = "sys" if interpreter.debug else "fd"
     # The slow tests count millions of objects: the default and the newest release do; on all of
@@ -262,10 +162,47 @@ def run_pytest(checks: Checks, interpreter: Interpreter) -> None:
     checks.run(
         f"pytest {interpreter.name}",
         *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marks),
-        *("--ignore=tests/architecture", "--ignore=tests/ecosystem"),
+        *(f"--ignore=tests/{name}" for name in ("architecture", "ecosystem", "examples")),
         *("--durations=5", f"--capture={capture}"),
         f"--junitxml={RESULTS / f'pytest-{interpreter.name}.xml'}",
     )
+
+
+def conformance(checks: Checks, interpreter: Interpreter) -> None:
+    """CPython's own asyncio tests, on mioloop."""
+    if not interpreter.has_tests:
+        checks.show(f"{interpreter.name}: CPython's own tests are not installed there\n")
+    elif install(checks, interpreter):
+        command = (venv_python(interpreter), "tests/conformance", "--loop", "mioloop", "--rerun")
+        jobs = ("--jobs", "2" if checks.shared.jobs == 1 else "1")
+        results = ("--json", RESULTS / f"conformance-{interpreter.name}.json")
+        checks.run(interpreter.name, *command, *jobs, *results)
+        if interpreter.name in PORTABLE_TLS_PYTHONS:
+            only = ("--only", "test_ssl,test_sslproto")
+            checks.run(f"{interpreter.name}, no libssl", *command, *jobs, *only, MIOLOOP_LIBSSL="0")
+
+
+def ecosystem(checks: Checks, interpreter: Interpreter) -> None:
+    """Real packages and services, in an environment of their own."""
+    if install(checks, interpreter, "ecosystem"):
+        # What is not installed is a skip for a user, and in CI a failure.
+        required = {"MIOLOOP_ECOSYSTEM": "required"} if "CI" in os.environ else {}
+        checks.run(
+            interpreter.name,
+            *(venv_python(interpreter, "ecosystem"), "-m", "pytest", "-q"),
+            *("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio"),
+            *("--durations=5", "tests/ecosystem", "tests/test_docs.py"),
+            **required,
+        )
+
+
+def suites(checks: Checks) -> None:
+    """The tests that other packages ship, on asyncio and on mioloop; each takes all processors."""
+    for interpreter in checks.among(SUITES_PYTHONS):
+        if install(checks, interpreter, "suites"):
+            for name in ("aiohttp", "anyio", "uvicorn"):
+                python = venv_python(interpreter, "suites")
+                checks.run(f"{name} {interpreter.name}", python, "tests/ecosystem/suites.py", name)
 
 
 def venv_python(interpreter: Interpreter, group: str = "test") -> Path:
@@ -279,10 +216,14 @@ def install(checks: Checks, interpreter: Interpreter, group: str = "test") -> bo
 
     group: the dependency group that is installed with it.
     """
+    return checks.once(
+        ("install", interpreter.name, group), lambda: install_now(checks, interpreter, group)
+    )
+
+
+def install_now(checks: Checks, interpreter: Interpreter, group: str) -> bool:
+    """Make the environment and install into it."""
     label = f"install {interpreter.name}" + ("" if group == "test" else f" for {group}")
-    before = [result.ok for result in checks.results if result.label == label]
-    if before:
-        return before[-1]
     wheel = build_wheel(checks, interpreter)
     if wheel is None:
         checks.note(label, 0, ok=False)
@@ -310,56 +251,69 @@ def install(checks: Checks, interpreter: Interpreter, group: str = "test") -> bo
 
 def build_wheel(checks: Checks, interpreter: Interpreter) -> Path | None:
     """The wheel that `interpreter` loads; debug builds load that of the release build."""
-    label = f"wheel {interpreter.base}"
-    tag = "cp" + interpreter.base.replace(".", "").rstrip("t")
-    pattern = f"mioloop-*-{tag}-*.whl"
-    if not any(result.label == label for result in checks.results):
-        builder = next((i for i in checks.releases if i.name == interpreter.base), None)
-        if builder is None:
-            print(f"{interpreter.name}: no {interpreter.base} here to build its wheel with")
-            return None
-        for old in WHEELS.glob(pattern):
-            old.unlink()
-        # .venv has the extension for the default interpreter built already.
-        path = TOOLS / "python" if builder is checks.default else builder.path
-        built = checks.run(
-            label,
-            *(TOOLS / "maturin", "build", "--release", "--locked", "--quiet"),
-            *("--interpreter", path, "--out", WHEELS),
-        )
-        if built:
-            check_wheel(checks, next(WHEELS.glob(pattern)))
-    return next(WHEELS.glob(pattern), None)
+    with checks.building:
+        return checks.once(("wheel", interpreter.base), lambda: build_now(checks, interpreter))
+
+
+def build_now(checks: Checks, interpreter: Interpreter) -> Path | None:
+    """Build the wheel, look at it, and return its path if that succeeded."""
+    base = interpreter.base
+    builder = next((i for i in checks.found if i.name == base), None)
+    if builder is None:
+        checks.show(f"{interpreter.name}: no {base} here to build its wheel with\n")
+        return None
+    pattern = f"mioloop-*-{abi_tags(base)}-*.whl"
+    for old in WHEELS.glob(pattern):
+        old.unlink()
+    # .venv has the extension for the default interpreter built already.
+    path = TOOLS / "python" if builder is checks.default else builder.path
+    built = checks.run(
+        f"wheel {base}",
+        *(TOOLS / "maturin", "build", "--release", "--locked", "--quiet"),
+        *("--interpreter", path, "--out", WHEELS),
+    )
+    wheel = next(WHEELS.glob(pattern), None) if built else None
+    if wheel is not None:
+        check_wheel(checks, wheel)
+    return wheel
 
 
 def check_wheel(checks: Checks, wheel: Path) -> None:
-    """Its size, and that it has the types and one extension module."""
+    """Its size, and that it has what it should, and nothing else."""
     began = time.monotonic()
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    size = wheel.stat().st_size
-    extensions = [name for name in names if name.endswith(".so")]
-    wrong = [f"{name} is missing" for name in ("py.typed", "_native.pyi")]
-    wrong = [text for text in wrong if f"mioloop/{text.split()[0]}" not in names]
-    if len(extensions) != 1:
-        wrong.append(f"extension modules: {extensions}")
-    if size > MAX_WHEEL_BYTES:
-        wrong.append(f"{size} bytes, at most {MAX_WHEEL_BYTES}")
-    print(f"{wheel.name}: {size / 1024:.0f} KiB", *wrong, sep="\n    ")
+    wrong = problems(wheel)
+    checks.show(
+        "\n    ".join([f"{wheel.name}: {wheel.stat().st_size / 1024:.0f} KiB", *wrong]) + "\n"
+    )
     checks.note(f"contents of {wheel.name}", time.monotonic() - began, ok=not wrong)
 
 
-STAGES: dict[str, Callable[[Checks], None]] = {
-    "lint": lint,
-    "rust": rust,
-    "python": python,
-    "conformance": conformance,
-    "debug": debug,
-    "ecosystem": ecosystem,
-    "suites": suites,
+class Stage(NamedTuple):
+    """What is run, for each of some interpreters if there is a function that names them."""
+
+    run: Callable[..., None]
+    interpreters: Callable[[Checks], list[Interpreter]] | None = None
+    default: bool = True  # it runs where no stage is named
+
+    def tasks(self, checks: Checks) -> Iterator[Callable[[Checks], None]]:
+        """What can run at the same time."""
+        if self.interpreters is None:
+            yield self.run
+        else:
+            for interpreter in self.interpreters(checks):
+                yield functools.partial(self.run, interpreter=interpreter)
+
+
+STAGES = {
+    "lint": Stage(lint),
+    "rust": Stage(rust),
+    "examples": Stage(examples),
+    "python": Stage(feature_tests, lambda checks: checks.releases),
+    "debug": Stage(feature_tests, lambda checks: checks.debug_builds),
+    "conformance": Stage(conformance, lambda checks: checks.releases),
+    "ecosystem": Stage(ecosystem, lambda checks: checks.among(ECOSYSTEM_PYTHONS)),
+    "suites": Stage(suites, default=False),
 }
-# What takes long or needs services runs when it is named.
-BY_NAME = ("ecosystem", "suites")
 
 
 def main() -> int:
@@ -367,28 +321,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run what CI runs.")
     parser.add_argument("--stages", default="", help=f"of: {' '.join(STAGES)}")
     parser.add_argument("--pythons", default="", help="names as scripts/pythons.py gives (all)")
+    at_once = min(4, os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=at_once, help=f"at a time ({at_once})")
     options = parser.parse_args()
     stages = options.stages.replace(",", " ").split() or [
-        name for name in STAGES if name not in BY_NAME
+        name for name, stage in STAGES.items() if stage.default
     ]
     unknown = [name for name in stages if name not in STAGES]
     if unknown:
         parser.error(f"no such stage: {' '.join(unknown)}; there are: {' '.join(STAGES)}")
     found = interpreters()
-    checks = Checks(found)
+    checks = Checks(found, max(1, options.jobs))
     wanted = options.pythons.replace(",", " ").split()
     missing = [name for name in wanted if name not in {i.name for i in found}]
     if missing:
         parser.error(f"no such Python here: {' '.join(missing)}; see scripts/pythons.py")
     if wanted:
-        checks.chosen = True
-        checks.releases = [i for i in checks.releases if i.name in wanted]
-        checks.debug_builds = [i for i in checks.debug_builds if i.name in wanted]
+        checks.choose(wanted)
     RESULTS.mkdir(parents=True, exist_ok=True)
     print("Python:", *(f"{i.name} ({i.release}{' debug' if i.debug else ''})" for i in found))
-    for stage in stages:
-        checks.stage = stage
-        STAGES[stage](checks)
+    checks.each((name, task) for name in stages for task in STAGES[name].tasks(checks))
     return 0 if checks.summary() else 1
 
 

@@ -60,7 +60,7 @@ def candidates() -> Iterator[str]:
         for line in listed.read_text().splitlines():
             yield line.partition("\t")[2]
     for minor in range(OLDEST[1], NEWEST[1] + 1):
-        yield from filter(None, [shutil.which(f"python3.{minor}")])
+        yield from filter(None, map(shutil.which, (f"python3.{minor}", f"python3.{minor}t")))
     yield from filter(None, [shutil.which("python3")])
 
 
