@@ -25,9 +25,9 @@ use crate::py::method::{Receiver as _, Reply};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::reply;
-use crate::runtime::{Runtime, Unit};
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::Direction;
+use crate::runtime::{Runtime, Unit};
 
 /// More than this is not corked: it goes at once. Bytes.
 const CORKED: usize = 64 * 1024;
