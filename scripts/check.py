@@ -18,6 +18,7 @@ import argparse
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -318,6 +319,8 @@ STAGES = {
 
 def main() -> int:
     """The exit status: 0 if every check succeeded."""
+    # A shell that starts this in the background has it ignored, and the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description="Run what CI runs.")
     parser.add_argument("--stages", default="", help=f"of: {' '.join(STAGES)}")
     parser.add_argument("--pythons", default="", help="names as scripts/pythons.py gives (all)")
