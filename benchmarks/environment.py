@@ -90,7 +90,7 @@ def choose(found: list[Interpreter], name: str) -> Interpreter:
 
 def install_loops(found: list[Interpreter], interpreter: Interpreter) -> Path:
     """A virtual environment with all loops, mioloop's wheel built from this checkout."""
-    checks = Checks(found)
+    checks = Checks(found, jobs=1)
     checks.stage = "bench"
     if not install(checks, interpreter, "bench"):
         raise Missing("the loops could not be installed (see above)")

@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 ROOT = Path(__file__).resolve().parent.parent
+T = TypeVar("T")
+
 MAX_SECONDS = 900  # for one command; one that takes longer is killed
 
 PYTEST_LINE = re.compile(r"^(?:=+ )?\d+ (?:passed|failed|errors?|skipped)\b.* in [\d.]+s")
@@ -85,7 +87,7 @@ class Commands:
             for process in self.shared.processes:
                 kill(process)
 
-    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make()` returned when it was called for `key`, which is done once per run."""
         shared = self.shared
         with shared.lock:
@@ -93,7 +95,7 @@ class Commands:
         with making:
             if key not in shared.made:
                 shared.made[key] = make()
-            return shared.made[key]
+            return cast("T", shared.made[key])
 
     def run(self, label: str, *command: str | Path, **environment: str) -> bool:
         """Run one command; True if it succeeded."""
@@ -130,7 +132,9 @@ class Commands:
         self.note(label, seconds, ok, passed, failed)
         return ok
 
-    def start(self, command: Iterable[str | Path], environment: dict[str, str]) -> Any:
+    def start(
+        self, command: Iterable[str | Path], environment: dict[str, str]
+    ) -> subprocess.Popen[str]:
         """The process, in a group of its own, so that its children end with it."""
         with self.shared.lock:
             if self.shared.ended:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import BIG, a_while, connect, reports_of
+from network_peer import BIG, Recorder, a_while, connect, reports_of
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
@@ -73,6 +73,28 @@ def test_close_sends_what_waits(run: Run) -> None:
             assert await protocol.ended() is None
         assert protocol.calls in (["made", "pause", "lost"], ["made", "pause", "resume", "lost"])
         assert transport.get_write_buffer_size() == 0
+
+    run(main())
+
+
+def test_who_is_resumed_writes_all_before_the_end(run: Run) -> None:
+    """A TLS connection below its last records does so."""
+
+    class Writer(Recorder):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            for letter in (b"x", b"y", b"z"):
+                self.transport.write(letter * 100)
+
+    async def main() -> None:
+        transport, protocol, peer = await connect(Writer)
+        with peer:
+            transport.set_write_buffer_limits(high=10, low=0)
+            transport.write(BIG)
+            transport.close()
+            expected = BIG + b"x" * 100 + b"y" * 100 + b"z" * 100
+            assert await peer.read(len(expected)) == expected
+            assert await protocol.ended() is None
 
     run(main())
 

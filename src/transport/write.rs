@@ -197,7 +197,7 @@ fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyRe
         return this.pause_protocol();
     }
     if too_much || !loop_.is_running() {
-        return flush(this, loop_);
+        return send_now(this, loop_);
     }
     if sending == Sending::Direct {
         this.state.open(py).own.sending = Sending::Corked;
@@ -233,7 +233,7 @@ pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_,
             let mut state = this.state.open(py);
             state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct
         };
-        if first { flush(this, loop_) } else { after_push(this, loop_) }
+        if first { send_now(this, loop_) } else { after_push(this, loop_) }
     })?;
     reply::none(py)
 }
@@ -261,8 +261,15 @@ pub(super) fn writable(loop_: Loop<'_, '_>, object: Owned) -> Result<(), Failure
     result.map_err(|error| Failure::of_work(this.object(), error))
 }
 
-/// Writes the backlog until it is gone or the kernel takes no more.
+/// Writes the backlog until it is gone or the kernel takes no more. Its end may be what others wait for.
 fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
+    send_now(this, loop_)?;
+    if this.state.open(this.py()).own.outgoing.is_empty() { flushed(this, loop_) } else { Ok(()) }
+}
+
+/// For `write()`, which may be called by a protocol that `flush` tells to resume: whether a transport that closes has
+/// come to its end is for `flush` to say, when the protocol has written all it had.
+fn send_now<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
     let py = this.py();
     let outcome = {
         let mut state = this.state.open(py);
@@ -289,8 +296,7 @@ fn flush<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<
         }
         Err(errno) => return write_error(this, Error::Io(errno.into()).into()),
     }
-    this.resume_protocol()?;
-    if this.state.open(py).own.outgoing.is_empty() { flushed(this, loop_) } else { Ok(()) }
+    this.resume_protocol()
 }
 
 /// How far a backlog went.
