@@ -109,7 +109,7 @@ def rust(checks: Checks) -> None:
     checks.run("core", "cargo", "test", "--locked", "-p", "mioloop-core")
     checks.run(
         "loom",
-        *("cargo", "test", "--locked", "-p", "mioloop-core", "--release", "--lib", "inbox"),
+        *("cargo", "test", "--locked", "-p", "mioloop-core", "--profile", "loom", "--lib", "inbox"),
         *("--target-dir", "target/loom"),
         RUSTFLAGS="--cfg loom",
     )
