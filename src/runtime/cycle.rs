@@ -27,7 +27,7 @@ const MOST_TIME_NS: u64 = 250_000;
 /// Turns between looks at the clock, while no timer makes each turn look.
 const CLOCK_TURNS: u32 = 4;
 /// Connections whose writes wait for one another, at most.
-const MOST_PUT_OFF: usize = 16;
+const MOST_PUT_OFF: usize = 64;
 /// asyncio's MAXIMUM_SELECT_TIMEOUT: one day.
 const LONGEST_WAIT_NS: u64 = 24 * 3600 * 1_000_000_000;
 
