@@ -86,22 +86,27 @@ def totals(folder: str) -> dict[str, int]:
     return found
 
 
+def start(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    """A worker under callgrind, whose dicts and sets are the same each time."""
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**variables, "PYTHONHASHSEED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
 def count_operations(environment: Environment, names: list[str], loop: str) -> dict[str, float]:
     """Instructions per operation, by name."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         command = callgrind(
             folder, environment, "count", ",".join(names), LOOPS[loop], str(environment.counter)
         )
-        variables = {**environment.variables, "PYTHONHASHSEED": "0"}
+        variables = environment.variables
         # What was said before a crash counts.
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        process = start(command, variables)
         try:
             said, _ = process.communicate(timeout=PATIENCE)
         finally:
@@ -123,19 +128,8 @@ def count_server(environment: Environment, row: Row, loop: str) -> float | None:
         command = callgrind(
             folder, environment, "serve", row.server, LOOPS[loop], path, str(CERTIFICATE)
         )
-        variables = {
-            **environment.variables,
-            "PYTHONHASHSEED": "0",
-            COUNTER: str(environment.counter),
-        }
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        variables = {**environment.variables, COUNTER: str(environment.counter)}
+        process = start(command, variables)
         try:
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline() or '{"error": "crash"}')

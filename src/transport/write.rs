@@ -228,12 +228,7 @@ pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_,
     }
     this.with_loop(|loop_| {
         chunks.into_iter().for_each(|chunk| push(this, chunk));
-        let unit = loop_.unit_of_sending(py);
-        let first = {
-            let mut state = this.state.open(py);
-            state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct
-        };
-        if first { send_now(this, loop_) } else { after_push(this, loop_) }
+        if direct(this, loop_).is_some() { send_now(this, loop_) } else { after_push(this, loop_) }
     })?;
     reply::none(py)
 }
