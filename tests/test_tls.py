@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tls_peers import (
+    BOTH,
     CERTS,
     PATIENCE,
     Serving,
@@ -37,7 +38,7 @@ pytestmark = leaves_no_warning
 # Connections and servers
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@BOTH
 def test_echo(run: Run, version: ssl.TLSVersion) -> None:
     context = client_context()
     context.minimum_version = context.maximum_version = version
@@ -55,7 +56,7 @@ def test_echo(run: Run, version: ssl.TLSVersion) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@BOTH
 def test_kernel_tls_is_asked_for(run: Run, version: ssl.TLSVersion) -> None:
     """It is not to be had over memory, and nobody minds."""
     client, server = client_context(), server_context()

@@ -8,12 +8,12 @@ test_tls_trouble.
 import asyncio
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tls_peers import (
+    BOTH,
     PATIENCE,
     Buffered,
     Receiver,
@@ -27,13 +27,11 @@ from tls_peers import (
     loop_kind,  # noqa: F401 (a fixture)
     open_protocol,
     server_context,
+    since_3_11,
 )
 
 Run = Callable[..., Any]
 pytestmark = leaves_no_warning
-since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 has another TLS")
-
-BOTH = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 
 
 # Sizes and shapes

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from tls_peers import (
+    BOTH,
     CERTS,
     PATIENCE,
     Serving,
@@ -30,13 +31,11 @@ from tls_peers import (
     loop_kind,  # noqa: F401 (a fixture)
     open_protocol,
     server_context,
+    since_3_11,
 )
 
 Run = Callable[..., Any]
 pytestmark = leaves_no_warning
-since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 has another TLS")
-
-BOTH = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 
 
 # Peers that misbehave

@@ -19,6 +19,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 CERTS = Path(__file__).parent / "certs"
 PATIENCE = 30  # seconds; a test that needs them fails
 
+BOTH = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="3.10 has another TLS")
+
 
 @pytest.fixture(params=["asyncio", "mioloop", "mioloop-portable"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
