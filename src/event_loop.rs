@@ -28,6 +28,10 @@ use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
+    add_methods(&py.get_type::<Runtime>(), methods())
+}
+
+fn methods() -> Vec<Method<Runtime>> {
     let mut methods = vec![
         Method::fast(
             c"call_soon",
@@ -62,7 +66,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
     ];
     methods.extend(readers::methods());
     methods.extend(sock::methods());
-    add_methods::<Runtime>(py, methods)
+    methods
 }
 
 type Loop<'a, 'py> = This<'a, 'py, Runtime>;
@@ -213,12 +217,24 @@ impl Runtime {
         let native_tasks =
             native_tasks.unwrap_or_else(|| std::env::var_os("MIOLOOP_NATIVE_TASKS").is_none_or(|value| value != "0"));
         Runtime::know_class(cls);
-        let own = cls.py().get_type::<Runtime>();
-        let is_own = |name: &str| -> PyResult<bool> { Ok(cls.getattr(name)?.is(&own.getattr(name)?)) };
         let runtime = Runtime::new(native_tasks).map_err(Error::Io)?;
-        runtime.set_own_call_soon(!is_own("call_soon")?);
-        runtime.set_own_clock(!is_own("time")?);
+        runtime.set_own_call_soon(!Self::_is_native(cls, "call_soon")?);
+        runtime.set_own_clock(!Self::_is_native(cls, "time")?);
         Ok(runtime)
+    }
+
+    /// Gives a subclass fast methods of its own: the interpreter's specialised instructions call a native method only on
+    /// instances of exactly the class that it belongs to.
+    #[classmethod]
+    fn _own_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
+        add_methods(cls, methods())
+    }
+
+    /// No class overrides this fast method.
+    #[classmethod]
+    fn _is_native(cls: &Bound<'_, PyType>, name: &str) -> PyResult<bool> {
+        let home = cls.getattr(name)?.getattr_opt("__objclass__")?;
+        home.map_or(Ok(false), |home| home.cast_into::<PyType>()?.is_subclass_of::<Runtime>())
     }
 
     /// Makes tasks and futures of this package rather than asyncio's own.

@@ -102,6 +102,27 @@ def test_a_future_awaited_by_tasks(loop: Loop) -> None:
     ]
 
 
+def test_new_futures_know_nothing_of_the_awaiters_of_dead_ones(loop: Loop) -> None:
+    """Futures and tasks whose memory is used again, after several and after one have awaited them."""
+
+    async def wait_for_one(waiters: int, target: "asyncio.Future[Any]") -> None:
+        waiting = [loop.create_task(child(target), name=f"waiter {n}") for n in range(waiters)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        expected = [[f"waiter {n}", ["deep", "child"], []] for n in range(waiters)]
+        assert shape(asyncio.capture_call_graph(target))[2] == expected
+        if not target.cancel():
+            raise AssertionError
+        await asyncio.wait(waiting)
+
+    async def main() -> None:
+        for waiters in (3, 2, 1, 3, 1, 2):
+            await wait_for_one(waiters, loop.create_future())
+            await wait_for_one(waiters, loop.create_task(asyncio.sleep(1000)))
+
+    loop.run_until_complete(main())
+
+
 def test_a_cancelled_wait_leaves_the_graph(loop: Loop) -> None:
     async def main() -> None:
         inner = loop.create_task(asyncio.sleep(1000), name="inner")

@@ -256,7 +256,10 @@ def test_await_by_hand(loop: Loop) -> None:
     closed.close()
 
 
-@pytest.mark.parametrize("value", [(1, 2), StopIteration(3), ValueError("value"), None, ()])
+AWKWARD = [(1, 2), StopIteration(3), ValueError("value"), None, ()]
+
+
+@pytest.mark.parametrize("value", AWKWARD)
 def test_awkward_results_are_given_as_they_are(loop: Loop, value: object) -> None:
     """A tuple or an exception as StopIteration.value must not be unpacked or raised."""
 
@@ -266,6 +269,30 @@ def test_awkward_results_are_given_as_they_are(loop: Loop, value: object) -> Non
         return await future
 
     assert loop.run_until_complete(main()) is value
+
+
+@pytest.mark.parametrize("value", ["result", *AWKWARD])
+def test_a_result_that_comes_while_an_exception_is_handled(loop: Loop, value: object) -> None:
+    """What carries the result out of the future joins no chain of exceptions, and leaves nothing behind."""
+
+    async def main() -> "tuple[object, weakref.ref[object]]":
+        class Result:
+            pass
+
+        future, watched = loop.create_future(), loop.create_future()
+        loop.call_soon(future.set_result, value)
+        loop.call_soon(watched.set_result, Result())
+        try:
+            raise KeyError("handled")
+        except KeyError as handled:
+            result = await future
+            ref = weakref.ref(await watched)
+            del watched
+            assert handled.__context__ is None and ref() is None
+        return result, ref
+
+    result, ref = loop.run_until_complete(main())
+    assert result is value and ref() is None
 
 
 def test_repr(loop: Loop) -> None:

@@ -8,6 +8,7 @@ Tests with `loop_kind` run on asyncio's classes too.
 import asyncio
 import contextlib
 import copy
+import gc
 import pickle
 import types
 import weakref
@@ -309,6 +310,35 @@ def test_subclasses_take_weak_references_and_finalizers(
     assert ref() is None and log == ["deleted"]
 
 
+@pytest.mark.parametrize("attributes", [1, 40])
+def test_attributes_in_a_cycle(
+    loop: Loop,
+    future_class: "type[asyncio.Future[Any]]",
+    task_class: "type[asyncio.Task[Any]]",
+    attributes: int,
+) -> None:
+    """The collector sees attributes, wherever the interpreter keeps them: in the object or in a dict."""
+
+    class SubFuture(future_class):  # type: ignore[misc,valid-type]
+        pass
+
+    class SubTask(task_class):  # type: ignore[misc,valid-type]
+        pass
+
+    refs = []
+    for make in (future_class, SubFuture, task_class, SubTask):
+        is_task = issubclass(make, asyncio.Task)
+        made: Any = make(give(), loop=loop) if is_task else make(loop=loop)
+        if is_task:
+            loop.run_until_complete(made)
+        for number in range(attributes):
+            setattr(made, f"attribute_{number}", made)
+        refs.append(weakref.ref(made))
+    del made
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 4
+
+
 def test_subclass_that_forgets_super_init(
     loop: Loop, future_class: "type[asyncio.Future[Any]]"
 ) -> None:
@@ -343,4 +373,12 @@ def test_subclass_of_the_loop(new_loop: NewLoop) -> None:
     loop.call_soon(len, "x")
     assert loop.run_until_complete(give("value")) == "value"
     assert "len" in calls and loop.note == "attribute"
+    loop.close()
+
+
+def test_methods_of_exactly_the_class_of_loops() -> None:
+    """Where they are another class's, the interpreter's specialised instructions do not take them."""
+    loop = mioloop.new_event_loop()
+    for name in ("call_soon", "call_later", "call_at", "time", "create_future", "create_task"):
+        assert getattr(type(loop), name).__objclass__ is type(loop)
     loop.close()

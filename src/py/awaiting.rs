@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::class::{Fields, This};
+use super::compat;
 use super::method::{Reply, Slots, no_args, no_panic, witness};
 
 /// What an awaited object has for its awaiter.
@@ -32,7 +33,7 @@ impl<T: Fields> Slots<T> {
     {
         self.push(ffi::Py_am_await, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
         self.push(ffi::Py_tp_iter, iter::<T, G> as ffi::getiterfunc as *mut c_void);
-        self.next(next)
+        self.next(next, end_await)
     }
 
     /// Makes the class an iterator that `await` can use.
@@ -41,14 +42,15 @@ impl<T: Fields> Slots<T> {
         F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
     {
         self.push(ffi::Py_tp_iter, ffi::PyObject_SelfIter as ffi::unaryfunc as *mut c_void);
-        self.next(next)
+        self.next(next, end_iteration)
     }
 
-    fn next<F>(mut self, _next: F) -> Self
+    fn next<F, E>(mut self, _next: F, _end: E) -> Self
     where
         F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+        E: Fn(Bound<'_, PyAny>) + Copy + 'static,
     {
-        self.push(ffi::Py_tp_iternext, iternext::<T, F> as ffi::iternextfunc as *mut c_void);
+        self.push(ffi::Py_tp_iternext, iternext::<T, F, E> as ffi::iternextfunc as *mut c_void);
         self.push(ffi::Py_am_send, send::<T, F> as ffi::sendfunc as *mut c_void);
         self
     }
@@ -63,10 +65,11 @@ where
     unsafe { no_args::<T, F>(object, std::ptr::null_mut()) }
 }
 
-unsafe extern "C" fn iternext<T, F>(object: *mut ffi::PyObject) -> *mut ffi::PyObject
+unsafe extern "C" fn iternext<T, F, E>(object: *mut ffi::PyObject) -> *mut ffi::PyObject
 where
     T: Fields,
     F: for<'a, 'py> Fn(This<'a, 'py, T>) -> PyResult<Next<'py>> + Copy + 'static,
+    E: Fn(Bound<'_, PyAny>) + Copy + 'static,
 {
     // SAFETY: Python calls the slot attached and with an instance of the class.
     unsafe {
@@ -74,7 +77,7 @@ where
         let this = This::of_unchecked(Borrowed::from_ptr(py, object));
         match no_panic(|| witness::<F>()(this)) {
             Ok(Next::Wait(object)) => return object.into_ptr(),
-            Ok(Next::Value(value)) => stop_iteration(value),
+            Ok(Next::Value(value)) => witness::<E>()(value),
             Err(error) => error.restore(py),
         }
     }
@@ -117,7 +120,7 @@ pub(crate) fn stop_iteration_error(value: Bound<'_, PyAny>) -> PyErr {
 
 /// Ends an iteration with a value: nothing set means None; tuples and exceptions need an instance of their own, since
 /// setting them would spread or replace it.
-fn stop_iteration(value: Bound<'_, PyAny>) {
+fn end_iteration(value: Bound<'_, PyAny>) {
     let py = value.py();
     if value.is_none() {
         return;
@@ -128,4 +131,23 @@ fn stop_iteration(value: Bound<'_, PyAny>) {
     }
     // SAFETY: attached; both are live objects.
     unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, value.as_ptr()) }
+}
+
+/// As `end_iteration`, for who takes the exception's `value` and drops it: `await`. It is made without a call to its
+/// class, without `args`, and not chained to an exception that is being handled.
+fn end_await(value: Bound<'_, PyAny>) {
+    let py = value.py();
+    if value.is_none() {
+        return;
+    }
+    // SAFETY: attached; the fields are those that `StopIteration.__new__` and `__init__` set, the others stay null.
+    unsafe {
+        let exception = ffi::PyType_GenericAlloc(ffi::PyExc_StopIteration.cast(), 0);
+        if !exception.is_null() {
+            let fields = exception.cast::<ffi::PyStopIterationObject>();
+            (*fields).args = PyTuple::empty(py).into_ptr();
+            (*fields).value = value.into_ptr();
+            compat::raise(exception);
+        }
+    }
 }

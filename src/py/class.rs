@@ -10,15 +10,14 @@ use std::marker::PhantomData;
 use std::mem::{align_of, size_of};
 use std::ops::Deref;
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyFunction, PyMappingProxy, PyString, PyTuple, PyType};
 
-use super::compat;
-use super::layout::{find_dict, hidden_members, word_at};
+use super::layout::{BaseFields, hidden_members, word_at};
 use super::memory::{Spares, dealloc};
 use super::method::{Method, Slots};
 use super::object::Owned;
@@ -32,8 +31,7 @@ pub(crate) struct Class {
     pub(super) plain_base: AtomicBool,
     /// The base is a heap type in C: its `tp_traverse` shows the type, its `tp_dealloc` gives back the reference to it.
     pub(super) heap_base: AtomicBool,
-    /// Byte offset of the instance dict, the only field of the base that Python code may set; 0 if not known.
-    dict_offset: AtomicIsize,
+    pub(super) base_fields: BaseFields,
     /// Byte offset of an instance dict of ours; 0 if the class has none, or its base's.
     own_dict: AtomicUsize,
     /// The finalizer has run for an instance, whoever called it.
@@ -49,7 +47,7 @@ impl Class {
             offset: AtomicUsize::new(0),
             plain_base: AtomicBool::new(false),
             heap_base: AtomicBool::new(false),
-            dict_offset: AtomicIsize::new(0),
+            base_fields: BaseFields::new(),
             own_dict: AtomicUsize::new(0),
             has_finalized: AtomicBool::new(false),
             spares: Spares::new(),
@@ -70,17 +68,6 @@ impl Class {
     pub(crate) fn is_exact(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
         // SAFETY: a live object's type pointer is always readable.
         unsafe { ffi::Py_TYPE(object.as_ptr()) == self.type_ptr() }
-    }
-
-    /// The object's base fields hold nothing.
-    ///
-    /// # Safety
-    /// The object is an instance of the class.
-    #[inline(always)]
-    pub(super) unsafe fn is_base_untouched(&self, object: *mut ffi::PyObject) -> bool {
-        let dict = self.dict_offset.load(Relaxed);
-        // SAFETY: instances, of subclasses too, have their dict where `find_dict` saw it.
-        self.plain_base.load(Relaxed) || (dict != 0 && unsafe { (*word_at(object, dict)).is_null() })
     }
 
     /// Where the object has a dict of ours, or None.
@@ -315,9 +302,8 @@ pub(crate) fn define<'py, T: Fields>(
     class.type_object.store(made.as_type_ptr(), Relaxed);
     std::mem::forget(made.clone());
     class.spares.set_object_size(offset + size_of::<T>());
-    // From 3.14 on the base has another field that is set: who awaits the future.
-    if inherits && !compat::HAS_TASK_LIST {
-        class.dict_offset.store(find_dict(&made)?, Relaxed);
+    if inherits {
+        class.base_fields.learn(&made, base_size)?;
     }
     if let Ancestry::StandsFor(model) = recipe.ancestry {
         borrow_methods(&made, model)?;
@@ -411,7 +397,7 @@ unsafe extern "C" fn traverse<T: Fields>(
     let class = T::class();
     // SAFETY: the collector passes an instance and its own visitor; nothing here touches a reference count.
     unsafe {
-        let untouched = class.is_base_untouched(object);
+        let untouched = class.plain_base.load(Relaxed) || class.base_fields.are_known(object);
         let type_object = ffi::Py_TYPE(object);
         // Our own classes live for ever, so nobody needs to see that their instances refer to them; a Python subclass may
         // go, and leaves it to us to show it, unless the base's `tp_traverse` does.
@@ -421,26 +407,37 @@ unsafe extern "C" fn traverse<T: Fields>(
                 return code;
             }
         }
-        if let Some(dict) = class.own_dict(object)
-            && !(*dict).is_null()
-        {
-            let code = visit(*dict, argument);
-            if code != 0 {
-                return code;
-            }
+        let code = visit_all(class.own_dict(object).into_iter(), visit, argument);
+        if code != 0 {
+            return code;
         }
         let during = Visit { visit, argument, _during: PhantomData };
         if let Err(Stop(code)) = (*fields_ptr::<T>(object)).visit(during) {
             return code;
         }
-        if untouched {
-            return 0;
-        }
         match (*class.base.load(Relaxed)).tp_traverse {
-            Some(base_traverse) => base_traverse(object, visit, argument),
-            None => 0,
+            Some(base_traverse) if !untouched => base_traverse(object, visit, argument),
+            _ => visit_all(class.base_fields.references(object), visit, argument),
         }
     }
+}
+
+/// # Safety
+/// The places hold references or null, and the pair is what `tp_traverse` was given.
+#[inline(always)]
+unsafe fn visit_all(
+    places: impl Iterator<Item = *mut *mut ffi::PyObject>,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    for place in places {
+        // SAFETY: the caller's promise.
+        let code = unsafe { if (*place).is_null() { 0 } else { visit(*place, argument) } };
+        if code != 0 {
+            return code;
+        }
+    }
+    0
 }
 
 unsafe extern "C" fn clear<T: Fields>(object: *mut ffi::PyObject) -> c_int {

@@ -25,6 +25,24 @@ pub(crate) const HAS_TASK_LIST: bool = cfg!(Py_3_14);
 /// Futures know who awaits them: 3.14.
 pub(crate) const HAS_AWAITED_BY: bool = cfg!(Py_3_14);
 
+/// The type flag of instances that have room for attributes behind their fields, before there is a dict: 3.13. From 3.14 on
+/// asyncio's C classes have it.
+pub(super) const INLINE_VALUES: std::ffi::c_ulong = if cfg!(Py_3_13) { 1 << 2 } else { 0 };
+
+/// Gives a class no room for inline attributes: the few instances that have any get a dict. Free-threaded builds keep it.
+///
+/// # Safety
+/// The class has no instances yet.
+pub(super) unsafe fn without_inline_values(class: *mut ffi::PyTypeObject) {
+    // SAFETY: a class with a dict need not have inline values: those of variable size have none. The caller's promise.
+    #[cfg(not(Py_GIL_DISABLED))]
+    unsafe {
+        (*class).tp_flags &= !INLINE_VALUES;
+    }
+    #[cfg(Py_GIL_DISABLED)]
+    let _ = class;
+}
+
 /// Bytes of the thread state, which has the task that runs from 3.14 on: 936 in 3.14.8, 1,096 in 3.15.0.
 pub(crate) const THREAD_STATE_BYTES: usize = if cfg!(Py_3_15) { 1096 } else { 936 };
 
@@ -94,6 +112,20 @@ pub(super) fn let_other_threads_refer_to(object: Borrowed<'_, '_, PyAny>) {
     }
     #[cfg(not(Py_GIL_DISABLED))]
     let _ = object;
+}
+
+/// Sets the exception that is raised, as it is: no class is called and no context added.
+///
+/// # Safety
+/// Attached; `exception` is a new reference to an exception.
+pub(super) unsafe fn raise(exception: *mut ffi::PyObject) {
+    // SAFETY: the caller's promise; the function takes the reference, or both.
+    unsafe {
+        #[cfg(Py_3_12)]
+        ffi::PyErr_SetRaisedException(exception);
+        #[cfg(not(Py_3_12))]
+        ffi::PyErr_Restore(ffi::Py_NewRef(ffi::Py_TYPE(exception).cast()), exception, std::ptr::null_mut());
+    }
 }
 
 /// `dict[key] = value`, by the shortest way there is; -1 and an exception if it fails.

@@ -119,6 +119,13 @@ fn read_byte(object: &Bound<'_, PyAny>, offset: usize) -> u8 {
     unsafe { object.as_ptr().cast::<u8>().wrapping_add(offset).read() }
 }
 
+/// The fields that hold references though the base's `__init__` never runs, in the first `size` bytes of the object: all
+/// there are. None if that is not known.
+pub(super) fn references(py: Python<'_>, size: usize) -> Option<impl Iterator<Item = usize>> {
+    let Layout { coroutine, name, awaited_by, .. } = *layout(py)?;
+    Some([awaited_by, coroutine, name].into_iter().filter(move |offset| *offset < size))
+}
+
 /// Fills the fields of one of our tasks. `name`: a str, or an int that stands for `Task-<int>`.
 pub(crate) fn describe(task: Borrowed<'_, '_, PyAny>, coroutine: Borrowed<'_, '_, PyAny>, name: Owned) {
     let Some(layout) = layout(task.py()) else { return };
@@ -162,6 +169,20 @@ pub(crate) fn add_only_awaiter(future: Borrowed<'_, '_, PyAny>, task: Borrowed<'
         }
         place.write(Owned::of(task).into_raw());
         true
+    }
+}
+
+/// A dead future's memory is to be reused: it has dropped its references, and so nobody awaits it, alone or in a set.
+///
+/// # Safety
+/// Attached; the object is a native future.
+#[inline(always)]
+pub(super) unsafe fn forget_awaiters(object: *mut ffi::PyObject) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(layout) = layout(Python::assume_attached()) {
+            object.cast::<u8>().wrapping_add(layout.awaited_by_is_set).write(0);
+        }
     }
 }
 

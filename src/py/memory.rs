@@ -222,10 +222,8 @@ pub(super) unsafe extern "C" fn dealloc<T: Fields>(object: *mut ffi::PyObject) {
             && !(T::FINALIZES && class.has_finalized.load(Relaxed) && ffi::PyObject_GC_IsFinalized(object) != 0)
         {
             std::ptr::drop_in_place(fields_ptr::<T>(object));
-            if !class.is_base_untouched(object)
-                && let Some(base_clear) = (*base).tp_clear
-            {
-                base_clear(object);
+            if !plain_base {
+                class.base_fields.clear(object, base);
             }
             if !class.spares.keep(object, class.offset.load(Relaxed)) {
                 free(object, type_object);

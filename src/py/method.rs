@@ -471,27 +471,27 @@ where
     unsafe { no_args::<T, F>(object, std::ptr::null_mut()) }
 }
 
-/// Adds fast methods to a frozen `#[pyclass]`: PyO3's own would build a tuple for `*args` at every call.
-pub(crate) fn add_methods<T>(py: Python<'_>, methods: Vec<Method<T>>) -> PyResult<()>
+/// Adds fast methods to a frozen `#[pyclass]` or a subclass: PyO3's own would build a tuple for `*args` at every call.
+pub(crate) fn add_methods<T>(class: &Bound<'_, PyType>, methods: Vec<Method<T>>) -> PyResult<()>
 where
     T: PyTypeInfo + Receiver,
 {
-    let type_object = T::type_object(py);
+    let py = class.py();
     for method in methods {
         let name = method.name().to_str().expect("method names are ASCII").to_owned();
         // SAFETY: the definitions are leaked, and the descriptor checks its `self` against the type.
         let descriptor = unsafe {
             let raw = match method.entry {
                 Entry::Call(definition) => {
-                    ffi::PyDescr_NewMethod(type_object.as_type_ptr(), Box::leak(Box::new(definition)))
+                    ffi::PyDescr_NewMethod(class.as_type_ptr(), Box::leak(Box::new(definition)))
                 }
                 Entry::Attribute(definition) => {
-                    ffi::PyDescr_NewGetSet(type_object.as_type_ptr(), Box::leak(Box::new(definition)))
+                    ffi::PyDescr_NewGetSet(class.as_type_ptr(), Box::leak(Box::new(definition)))
                 }
             };
             Bound::from_owned_ptr_or_err(py, raw)?
         };
-        type_object.setattr(name, descriptor)?;
+        class.setattr(name, descriptor)?;
     }
     Ok(())
 }

@@ -24,8 +24,10 @@ use crate::py::thread::thread_tag;
 const MOST_TURNS: u32 = 64;
 /// Time without a look at the kernel, at most, unless a few callbacks take longer: 250 microseconds.
 const MOST_TIME_NS: u64 = 250_000;
-/// Turns between looks at the clock, while no timer makes each turn look.
-const CLOCK_TURNS: u32 = 4;
+/// Turns between looks at the clock, while no timer makes each turn look: few, or many while turns are quick.
+const CLOCK_TURNS: (u32, u32) = (4, 16);
+/// The mean of turns that are quick, at most: 2 microseconds.
+const QUICK_TURN_NS: u64 = 2_000;
 /// Connections whose writes wait for one another, at most.
 const MOST_PUT_OFF: usize = 64;
 /// asyncio's MAXIMUM_SELECT_TIMEOUT: one day.
@@ -38,6 +40,8 @@ struct LastPoll {
     turns: u32,
     /// `NOT_LOOKED`: some time before the next look at the clock.
     time_ns: u64,
+    /// The turn that looks at the clock next.
+    clock_turn: u32,
 }
 
 const NOT_LOOKED: u64 = u64::MAX;
@@ -51,7 +55,7 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
         return Err(Error::AlreadyRunning.into());
     }
     // The first turn asks the kernel: what happened between two runs is known before the second goes on.
-    let mut last = LastPoll { turns: MOST_TURNS - 1, time_ns: 0 };
+    let mut last = LastPoll { turns: MOST_TURNS - 1, time_ns: 0, clock_turn: 0 };
     let result = loop {
         if let Err(error) = turn(this, &mut last) {
             // Writes that were put off still go; the first error is the one that counts.
@@ -85,7 +89,7 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     drop(core);
 
     last.turns += 1;
-    if busy && !look && deadline.is_none() && !last.turns.is_multiple_of(CLOCK_TURNS) {
+    if busy && !look && deadline.is_none() && last.turns < last.clock_turn {
         return run_batch(this);
     }
     // A loop that only waits for its descriptors needs no clock.
@@ -94,7 +98,10 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     if last.time_ns == NOT_LOOKED {
         last.time_ns = now;
     }
-    if !busy || look || last.turns >= MOST_TURNS || now.saturating_sub(last.time_ns) >= MOST_TIME_NS {
+    let elapsed = now.saturating_sub(last.time_ns);
+    let quick = elapsed > 0 && elapsed < u64::from(last.turns) * QUICK_TURN_NS;
+    last.clock_turn = last.turns + if quick { CLOCK_TURNS.1 } else { CLOCK_TURNS.0 };
+    if !busy || look || last.turns >= MOST_TURNS || elapsed >= MOST_TIME_NS {
         let wait = match deadline {
             _ if busy => Wait::Now,
             None => Wait::Forever,
@@ -102,7 +109,7 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
             Some(deadline) => Wait::For((deadline - now).min(LONGEST_WAIT_NS)),
         };
         poll(this, wait)?;
-        *last = LastPoll { turns: 0, time_ns: NOT_LOOKED };
+        *last = LastPoll { turns: 0, time_ns: NOT_LOOKED, clock_turn: CLOCK_TURNS.0 };
         if deadline.is_some() {
             now = now_ns(this)?;
             last.time_ns = now;
