@@ -103,7 +103,7 @@ def test_a_future_awaited_by_tasks(loop: Loop) -> None:
 
 
 def test_new_futures_know_nothing_of_the_awaiters_of_dead_ones(loop: Loop) -> None:
-    """Futures and tasks whose memory is used again, after several and after one have awaited them."""
+    """Futures and tasks whose memory is used again, after several or one have awaited them."""
 
     async def wait_for_one(waiters: int, target: "asyncio.Future[Any]") -> None:
         waiting = [loop.create_task(child(target), name=f"waiter {n}") for n in range(waiters)]

@@ -273,7 +273,7 @@ def test_awkward_results_are_given_as_they_are(loop: Loop, value: object) -> Non
 
 @pytest.mark.parametrize("value", ["result", *AWKWARD])
 def test_a_result_that_comes_while_an_exception_is_handled(loop: Loop, value: object) -> None:
-    """What carries the result out of the future joins no chain of exceptions, and leaves nothing behind."""
+    """What carries the result joins no chain of exceptions, and leaves nothing behind."""
 
     async def main() -> "tuple[object, weakref.ref[object]]":
         class Result:

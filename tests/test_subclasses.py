@@ -317,7 +317,7 @@ def test_attributes_in_a_cycle(
     task_class: "type[asyncio.Task[Any]]",
     attributes: int,
 ) -> None:
-    """The collector sees attributes, wherever the interpreter keeps them: in the object or in a dict."""
+    """The collector sees attributes, kept in the object or in a dict."""
 
     class SubFuture(future_class):  # type: ignore[misc,valid-type]
         pass
@@ -377,7 +377,7 @@ def test_subclass_of_the_loop(new_loop: NewLoop) -> None:
 
 
 def test_methods_of_exactly_the_class_of_loops() -> None:
-    """Where they are another class's, the interpreter's specialised instructions do not take them."""
+    """The interpreter's specialised instructions do not take those of a base."""
     loop = mioloop.new_event_loop()
     for name in ("call_soon", "call_later", "call_at", "time", "create_future", "create_task"):
         assert getattr(type(loop), name).__objclass__ is type(loop)
