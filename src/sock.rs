@@ -110,7 +110,10 @@ fn send_to<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
         Socket::Other => Family::Other,
     };
     let call = match Address::in_digits(address, family) {
-        Some(to) => Call::Native(Native::SendTo(Owned::of(data), to)),
+        Some(to) => {
+            socket::audit_sendto(socket, address)?;
+            Call::Native(Native::SendTo(Owned::of(data), to))
+        }
         None => {
             let arguments = PyTuple::new(loop_.py(), [data, address])?;
             Call::ByMethod(ByMethod::SendTo(Owned::new(arguments.into_any())))

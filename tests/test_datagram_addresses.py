@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child_script import run_script
 from datagram_peer import Datagrams, close, endpoint, name
 from network_peer import a_while, reports_of, until
 
@@ -293,3 +294,64 @@ def test_a_burst_lets_others_have_their_turn(run: Run) -> None:
         await close(transport)
 
     run(main())
+
+
+def test_an_audit_hook_sees_where_datagrams_go(loop_kind: str) -> None:
+    script = """
+        import socket
+        seen = []
+        def hook(event, args):
+            if event == "socket.sendto":
+                seen.append((type(args[0]).__name__, args[1]))
+        async def main():
+            loop = asyncio.get_running_loop()
+            receiver = socket.socket(type=socket.SOCK_DGRAM)
+            receiver.bind(("127.0.0.1", 0))
+            peer = receiver.getsockname()
+            local = ("127.0.0.1", 0)
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local)
+            sys.addaudithook(hook)
+            transport.sendto(b"one", peer)
+            transport.sendto(b"two", peer)
+            if hasattr(loop, "sock_sendto"):
+                sender = socket.socket(type=socket.SOCK_DGRAM)
+                sender.setblocking(False)
+                await loop.sock_sendto(sender, b"three", peer)
+                sender.close()
+                assert receiver.recv(9) + receiver.recv(9) + receiver.recv(9) == b"onetwothree"
+            else:
+                seen.append(seen[0])
+            assert seen == [("socket", peer)] * 3, seen
+            transport.close()
+            receiver.close()
+        loop = new_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    assert run_script(loop_kind, script) == (0, [], "")
+
+
+def test_an_audit_hook_may_refuse_a_datagram(loop_kind: str) -> None:
+    """An exception that is no OSError ends the transport, as any other while sending does."""
+    script = """
+        class Protocol(asyncio.DatagramProtocol):
+            def connection_lost(self, error):
+                lost.set_result(error)
+        def hook(event, args):
+            if event == "socket.sendto":
+                raise PermissionError("refused") if args[1][1] == 9 else RuntimeError("refused")
+        async def main():
+            loop.set_exception_handler(lambda loop, context: None)
+            sys.addaudithook(hook)
+            local = ("127.0.0.1", 0)
+            transport, _ = await loop.create_datagram_endpoint(Protocol, local)
+            transport.sendto(b"an OSError is one of the connection", ("127.0.0.1", 9))
+            assert not lost.done() and not transport.is_closing()
+            transport.sendto(b"others are not", ("127.0.0.1", 10))
+            say(repr(await lost))
+        loop = new_loop()
+        lost = loop.create_future()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    assert run_script(loop_kind, script) == (0, ["RuntimeError('refused')"], "")

@@ -4,7 +4,7 @@
 //! Used by `sock_*` and by whoever makes a transport for a socket of the user's. A subclass may override `recv()`, and a
 //! library may replace it in the class itself: then it is called, as asyncio would.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -94,6 +94,20 @@ impl SocketKind {
 /// AF_INET and so on, as a number.
 pub(crate) fn family(socket: Borrowed<'_, '_, PyAny>) -> PyResult<c_int> {
     member(&names(socket.py()).socket_family, socket)
+}
+
+/// What `socket.sendto()` tells `sys.addaudithook`, where native code sends in its place.
+#[inline]
+pub(crate) fn audit_sendto(socket: Borrowed<'_, '_, PyAny>, address: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
+    unsafe extern "C" {
+        /// Declared in CPython's `sysmodule.h`; returns at once if there is no hook.
+        fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+    }
+    // SAFETY: attached; both are live objects, as many as the format asks for.
+    match unsafe { PySys_Audit(c"socket.sendto".as_ptr(), c"OO".as_ptr(), socket.as_ptr(), address.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(socket.py())),
+    }
 }
 
 /// A member of the class in C: `socket.socket` has a property in front of it that makes an enum of the number.

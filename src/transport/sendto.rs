@@ -23,6 +23,7 @@ use crate::py::method::{Args, Reply};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::reply;
+use crate::py::socket::audit_sendto;
 use crate::runtime::ready::{Failure, Ready};
 use crate::runtime::sources::Direction;
 
@@ -134,7 +135,7 @@ fn send_or_queue<'py>(
     let waits = this.state.open(this.py()).own.has_backlog();
     if !waits {
         this.look_soon()?;
-        match attempt(this, data, &to) {
+        match attempt(this, data, &to, address) {
             Ok(Sent::Yes) => return Ok(()),
             Ok(Sent::Blocked) => {}
             Ok(Sent::Failed(error)) => return this.error_received(error),
@@ -187,9 +188,19 @@ fn destination<'py>(this: T<'_, 'py>, address: Option<Borrowed<'_, 'py, PyAny>>)
     }
 }
 
-/// One attempt to send. Err: an exception that is no OSError.
+/// One attempt to send. Err: an exception that is no OSError. `address`: as it was given.
 #[inline]
-fn attempt<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>, to: &Destination) -> PyResult<Sent> {
+fn attempt<'py>(
+    this: T<'_, 'py>,
+    data: Borrowed<'_, 'py, PyAny>,
+    to: &Destination,
+    address: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<Sent> {
+    if let (Destination::Known(_), Some(address)) = (to, address)
+        && let Err(error) = audit_sendto(this.socket()?.as_borrowed(), address)
+    {
+        return not_sent(this.py(), error);
+    }
     let fd = this.state.open(this.py()).fd;
     match to {
         Destination::Known(to) => buffer::with_bytes(data, |bytes| to.send(fd, bytes).into()),
@@ -203,9 +214,16 @@ fn by_socket<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>, address: &Ow
     let py = this.py();
     match this.socket()?.call_method1("sendto", (data, address.bind(py))) {
         Ok(_) => Ok(Sent::Yes),
-        Err(error) if is_blocked(py, &error) => Ok(Sent::Blocked),
-        Err(error) if is_os_error(py, &error) => Ok(Sent::Failed(error)),
-        Err(error) => Err(error),
+        Err(error) => not_sent(py, error),
+    }
+}
+
+#[cold]
+fn not_sent(py: Python<'_>, error: PyErr) -> PyResult<Sent> {
+    match error {
+        error if is_blocked(py, &error) => Ok(Sent::Blocked),
+        error if is_os_error(py, &error) => Ok(Sent::Failed(error)),
+        error => Err(error),
     }
 }
 
