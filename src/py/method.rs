@@ -482,9 +482,7 @@ where
         // SAFETY: the definitions are leaked, and the descriptor checks its `self` against the type.
         let descriptor = unsafe {
             let raw = match method.entry {
-                Entry::Call(definition) => {
-                    ffi::PyDescr_NewMethod(class.as_type_ptr(), Box::leak(Box::new(definition)))
-                }
+                Entry::Call(definition) => ffi::PyDescr_NewMethod(class.as_type_ptr(), Box::leak(Box::new(definition))),
                 Entry::Attribute(definition) => {
                     ffi::PyDescr_NewGetSet(class.as_type_ptr(), Box::leak(Box::new(definition)))
                 }
