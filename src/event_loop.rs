@@ -233,8 +233,10 @@ impl Runtime {
     /// No class overrides this fast method.
     #[classmethod]
     fn _is_native(cls: &Bound<'_, PyType>, name: &str) -> PyResult<bool> {
-        let home = cls.getattr(name)?.getattr_opt("__objclass__")?;
-        home.map_or(Ok(false), |home| home.cast_into::<PyType>()?.is_subclass_of::<Runtime>())
+        match cls.getattr(name)?.getattr_opt("__objclass__")?.map(Bound::cast_into::<PyType>) {
+            Some(Ok(home)) => home.is_subclass_of::<Runtime>(),
+            _ => Ok(false),
+        }
     }
 
     /// Makes tasks and futures of this package rather than asyncio's own.
