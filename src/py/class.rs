@@ -397,11 +397,12 @@ unsafe extern "C" fn traverse<T: Fields>(
     let class = T::class();
     // SAFETY: the collector passes an instance and its own visitor; nothing here touches a reference count.
     unsafe {
-        let untouched = class.plain_base.load(Relaxed) || class.base_fields.are_known(object);
         let type_object = ffi::Py_TYPE(object);
+        let exact = type_object == class.type_ptr();
+        let untouched = class.plain_base.load(Relaxed) || (exact && class.base_fields.are_known(object));
         // Our own classes live for ever, so nobody needs to see that their instances refer to them; a Python subclass may
         // go, and leaves it to us to show it, unless the base's `tp_traverse` does.
-        if type_object != class.type_ptr() && (untouched || !class.heap_base.load(Relaxed)) {
+        if !exact && !class.heap_base.load(Relaxed) {
             let code = visit(type_object.cast(), argument);
             if code != 0 {
                 return code;

@@ -29,20 +29,6 @@ pub(crate) const HAS_AWAITED_BY: bool = cfg!(Py_3_14);
 /// asyncio's C classes have it.
 pub(super) const INLINE_VALUES: std::ffi::c_ulong = if cfg!(Py_3_13) { 1 << 2 } else { 0 };
 
-/// Gives a class no room for inline attributes: the few instances that have any get a dict. Free-threaded builds keep it.
-///
-/// # Safety
-/// The class has no instances yet.
-pub(super) unsafe fn without_inline_values(class: *mut ffi::PyTypeObject) {
-    // SAFETY: a class with a dict need not have inline values: those of variable size have none. The caller's promise.
-    #[cfg(not(Py_GIL_DISABLED))]
-    unsafe {
-        (*class).tp_flags &= !INLINE_VALUES;
-    }
-    #[cfg(Py_GIL_DISABLED)]
-    let _ = class;
-}
-
 /// Bytes of the thread state, which has the task that runs from 3.14 on: 936 in 3.14.8, 1,096 in 3.15.0.
 pub(crate) const THREAD_STATE_BYTES: usize = if cfg!(Py_3_15) { 1096 } else { 936 };
 

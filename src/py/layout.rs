@@ -19,40 +19,51 @@ use super::introspection;
 pub(super) struct BaseFields {
     /// Byte offset of the instance dict, the only field that Python code may set; 0 if it is not known what may be set.
     dict: AtomicIsize,
+    /// Byte offset of the word in which some bits, zero if there are none, count the attributes inside the instance; 0 if
+    /// that is not where any are. And those bits.
+    inline: AtomicIsize,
+    count: AtomicUsize,
     /// Byte offsets of the references that `introspection` and asyncio's functions set; 0 for no more.
     references: [AtomicUsize; 3],
 }
 
 impl BaseFields {
     pub(super) const fn new() -> Self {
-        BaseFields { dict: AtomicIsize::new(0), references: [const { AtomicUsize::new(0) }; 3] }
+        BaseFields {
+            dict: AtomicIsize::new(0),
+            inline: AtomicIsize::new(0),
+            count: AtomicUsize::new(0),
+            references: [const { AtomicUsize::new(0) }; 3],
+        }
     }
 
-    /// Finds out which fields of the base, of `base_size` bytes, may hold something, if that can be known. Called once,
-    /// before the new class has instances.
+    /// Finds out which fields of the base, of `base_size` bytes, may hold something, if that can be known.
     pub(super) fn learn(&self, class: &Bound<'_, PyType>, base_size: usize) -> PyResult<()> {
-        // SAFETY: the class is new.
-        unsafe { compat::without_inline_values(class.as_type_ptr()) };
         if compat::HAS_AWAITED_BY {
             let Some(known) = introspection::references(class.py(), base_size) else { return Ok(()) };
             self.references.iter().zip(known).for_each(|(place, offset)| place.store(offset, Relaxed));
         }
-        self.dict.store(find_dict(class)?, Relaxed);
+        if let Some(Attributes { dict, inline }) = find_attributes(class)? {
+            let (place, count) = inline.unwrap_or((0, 0));
+            self.inline.store(place, Relaxed);
+            self.count.store(count, Relaxed);
+            self.dict.store(dict, Relaxed);
+        }
         Ok(())
     }
 
     /// Nothing is in the object's base fields but `references`.
     ///
     /// # Safety
-    /// The object is an instance of the class.
+    /// The object is an instance of exactly the class.
     #[inline(always)]
     pub(super) unsafe fn are_known(&self, object: *mut ffi::PyObject) -> bool {
-        let dict = self.dict.load(Relaxed);
-        // SAFETY: instances, of subclasses too, have their dict where `find_dict` saw it; those of a subclass may have inline
-        // values instead.
+        let (dict, inline) = (self.dict.load(Relaxed), self.inline.load(Relaxed));
+        // SAFETY: instances have their attributes where `find_attributes` saw them.
         unsafe {
-            let inline = ffi::PyType_GetFlags(ffi::Py_TYPE(object)) & compat::INLINE_VALUES;
-            dict != 0 && inline == 0 && (*word_at(object, dict)).is_null()
+            dict != 0
+                && (*word_at(object, dict)).is_null()
+                && (inline == 0 || word_at(object, inline).read().addr() & self.count.load(Relaxed) == 0)
         }
     }
 
@@ -66,7 +77,7 @@ impl BaseFields {
     /// Empties the base's fields.
     ///
     /// # Safety
-    /// Attached; the object is a dead instance of the class, `base` its base in C.
+    /// Attached; the object is a dead instance of exactly the class, `base` its base in C.
     #[inline(always)]
     pub(super) unsafe fn clear(&self, object: *mut ffi::PyObject, base: *mut ffi::PyTypeObject) {
         // SAFETY: the caller's promise; each place is emptied before the reference goes, whose end may run Python code.
@@ -100,22 +111,53 @@ pub(super) fn hidden_members(weak_references: usize, dict: usize) -> *mut c_void
     Vec::leak(members).as_mut_ptr().cast()
 }
 
-/// Where instances keep their dict: CPython has moved it three times, so an attribute is set to see which word changes.
-fn find_dict(class: &Bound<'_, PyType>) -> PyResult<isize> {
+/// Where instances keep attributes.
+struct Attributes {
+    /// The dict.
+    dict: isize,
+    /// The word in which those inside the instance are counted, and the bits of the count.
+    inline: Option<(isize, usize)>,
+}
+
+/// CPython has moved the dict three times and put attributes beside it, so one is set, and then the dict asked for, to see
+/// which words change. None if it is not clear.
+fn find_attributes(class: &Bound<'_, PyType>) -> PyResult<Option<Attributes>> {
     const WORD: isize = size_of::<usize>().cast_signed();
     let object = class.call_method1("__new__", (class,))?;
     let size: isize = class.getattr("__basicsize__")?.extract()?;
-    // Before the object: four words, of which the nearer two are the collector's; in it, the count and the type.
-    let offsets: Vec<isize> = (-4..-2).chain(2..size / WORD).map(|index| index * WORD).collect();
+    // SAFETY: reads the flags of a live type.
+    let has_inline = unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) } & compat::INLINE_VALUES != 0;
+    // Before the object: four words, of which the nearer two are the collector's; in it, the count and the type; behind it,
+    // the attributes, which begin with their number.
+    let inside = (size + WORD - 1) / WORD;
+    let offsets = (-4..-2).chain(2..inside + isize::from(has_inline)).map(|index| index * WORD);
+    let offsets: Vec<isize> = offsets.collect();
     // SAFETY: all these words belong to the object.
-    let read = |offset: &isize| unsafe { word_at(object.as_ptr(), *offset).read() };
-    let before: Vec<_> = offsets.iter().map(read).collect();
+    let read =
+        || -> Vec<usize> { offsets.iter().map(|at| unsafe { word_at(object.as_ptr(), *at).read() }.addr()).collect() };
+    let before = read();
+    // Each word that is not what it was: what it was, and what it is.
+    let changed = || -> Vec<(isize, usize, usize)> {
+        let words = offsets.iter().zip(&before).zip(read()).map(|((offset, old), new)| (*offset, *old, new));
+        words.filter(|(_, old, new)| old != new).collect()
+    };
     object.setattr("probe", true)?;
-    let mut changed = offsets.iter().zip(before).filter(|(offset, before)| read(offset) != *before && before.is_null());
-    match (changed.next(), changed.next()) {
-        (Some((offset, _)), None) => Ok(*offset),
-        _ => Ok(0),
+    let by_attribute = changed();
+    // SAFETY: attached; a new reference, or null with an exception.
+    unsafe {
+        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(class.py(), dict)?;
     }
+    Ok(match (&by_attribute[..], &changed()[..], has_inline) {
+        (&[(dict, 0, _)], &[(same, 0, _)], false) if dict == same => Some(Attributes { dict, inline: None }),
+        (&[(inline, old, new)], &[(dict, 0, _), (same, ..)], true) if inline == same => {
+            // A byte went from none to one; the others are no count, and not the same in all instances.
+            let count = 0xff_usize << ((old ^ new).trailing_zeros() & !7);
+            let holds = old & count == 0 && old & !count == new & !count;
+            holds.then_some(Attributes { dict, inline: Some((inline, count)) })
+        }
+        _ => None,
+    })
 }
 
 pub(super) fn word_at(object: *mut ffi::PyObject, offset: isize) -> *mut *mut ffi::PyObject {
