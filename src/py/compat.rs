@@ -25,9 +25,13 @@ pub(crate) const HAS_TASK_LIST: bool = cfg!(Py_3_14);
 /// Futures know who awaits them: 3.14.
 pub(crate) const HAS_AWAITED_BY: bool = cfg!(Py_3_14);
 
-/// The type flag of instances that have room for attributes behind their fields, before there is a dict: 3.13. From 3.14 on
-/// asyncio's C classes have it.
-pub(super) const INLINE_VALUES: std::ffi::c_ulong = if cfg!(Py_3_13) { 1 << 2 } else { 0 };
+/// Have instances of the class room for attributes behind their fields, before there is a dict? From 3.13 on Python's
+/// classes do, from 3.14 on asyncio's in C.
+pub(super) fn has_inline_values(class: &Bound<'_, PyType>) -> bool {
+    const INLINE_VALUES: std::ffi::c_ulong = 1 << 2;
+    // SAFETY: reads the flags of a live type. Older versions give this bit no meaning.
+    cfg!(Py_3_13) && unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) } & INLINE_VALUES != 0
+}
 
 /// Bytes of the thread state, which has the task that runs from 3.14 on: 936 in 3.14.8, 1,096 in 3.15.0.
 pub(crate) const THREAD_STATE_BYTES: usize = if cfg!(Py_3_15) { 1096 } else { 936 };

@@ -125,16 +125,15 @@ fn find_attributes(class: &Bound<'_, PyType>) -> PyResult<Option<Attributes>> {
     const WORD: isize = size_of::<usize>().cast_signed();
     let object = class.call_method1("__new__", (class,))?;
     let size: isize = class.getattr("__basicsize__")?.extract()?;
-    // SAFETY: reads the flags of a live type.
-    let has_inline = unsafe { ffi::PyType_GetFlags(class.as_type_ptr()) } & compat::INLINE_VALUES != 0;
+    let has_inline = compat::has_inline_values(class);
     // Before the object: four words, of which the nearer two are the collector's; in it, the count and the type; behind it,
     // the attributes, which begin with their number.
     let inside = (size + WORD - 1) / WORD;
     let offsets = (-4..-2).chain(2..inside + isize::from(has_inline)).map(|index| index * WORD);
     let offsets: Vec<isize> = offsets.collect();
     // SAFETY: all these words belong to the object.
-    let read =
-        || -> Vec<usize> { offsets.iter().map(|at| unsafe { word_at(object.as_ptr(), *at).read() }.addr()).collect() };
+    let word = |offset: &isize| unsafe { word_at(object.as_ptr(), *offset).read() }.addr();
+    let read = || -> Vec<usize> { offsets.iter().map(word).collect() };
     let before = read();
     // Each word that is not what it was: what it was, and what it is.
     let changed = || -> Vec<(isize, usize, usize)> {
