@@ -16,7 +16,7 @@ use crate::py::class::This;
 use crate::py::compat;
 use crate::py::context::Snapshot;
 use crate::py::errors::Error;
-use crate::py::method::{Args, Method, Reply, add_methods, same_name, unexpected_keyword};
+use crate::py::method::{Args, Method, Reply, add_methods, is_added, same_name, unexpected_keyword};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::socket::has_own_methods;
@@ -28,6 +28,10 @@ use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
+    add_methods(&py.get_type::<Runtime>(), methods())
+}
+
+fn methods() -> Vec<Method<Runtime>> {
     let mut methods = vec![
         Method::fast(
             c"call_soon",
@@ -62,7 +66,7 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
     ];
     methods.extend(readers::methods());
     methods.extend(sock::methods());
-    add_methods::<Runtime>(py, methods)
+    methods
 }
 
 type Loop<'a, 'py> = This<'a, 'py, Runtime>;
@@ -214,11 +218,18 @@ impl Runtime {
             native_tasks.unwrap_or_else(|| std::env::var_os("MIOLOOP_NATIVE_TASKS").is_none_or(|value| value != "0"));
         Runtime::know_class(cls);
         let own = cls.py().get_type::<Runtime>();
-        let is_own = |name: &str| -> PyResult<bool> { Ok(cls.getattr(name)?.is(&own.getattr(name)?)) };
+        let is_own = |name: &str| is_added(&cls.getattr(name)?, &own);
         let runtime = Runtime::new(native_tasks).map_err(Error::Io)?;
         runtime.set_own_call_soon(!is_own("call_soon")?);
         runtime.set_own_clock(!is_own("time")?);
         Ok(runtime)
+    }
+
+    /// Gives a subclass the fast methods as its own: the interpreter has a short way to call them on exactly the class
+    /// that they were made for.
+    #[classmethod]
+    fn _take_methods(cls: &Bound<'_, PyType>) -> PyResult<()> {
+        add_methods(cls, methods())
     }
 
     /// Makes tasks and futures of this package rather than asyncio's own.

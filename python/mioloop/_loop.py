@@ -121,9 +121,9 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
         if name == "time":
-            self._own_clock = type(self).time is not _native.Loop.time
+            self._own_clock = type(self).time is not Loop.time
         elif name == "call_soon":
-            self._own_call_soon = type(self).call_soon is not _native.Loop.call_soon
+            self._own_call_soon = type(self).call_soon is not Loop.call_soon
 
     def __repr__(self) -> str:
         return (
@@ -299,3 +299,6 @@ class Loop(_native.Loop, _hooks.Hooks, asyncio.AbstractEventLoop):
         Follows asyncio.base_events.BaseEventLoop.call_exception_handler.
         """
         _report.call_exception_handler(self, context)
+
+
+Loop._take_methods()

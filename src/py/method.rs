@@ -9,7 +9,6 @@ use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::panic::PanicException;
@@ -471,27 +470,26 @@ where
     unsafe { no_args::<T, F>(object, std::ptr::null_mut()) }
 }
 
-/// Adds fast methods to a frozen `#[pyclass]`: PyO3's own would build a tuple for `*args` at every call.
-pub(crate) fn add_methods<T>(py: Python<'_>, methods: Vec<Method<T>>) -> PyResult<()>
-where
-    T: PyTypeInfo + Receiver,
-{
-    let type_object = T::type_object(py);
+/// Adds fast methods to a `#[pyclass]` or a subclass: PyO3's own would build a tuple for `*args` at every call.
+pub(crate) fn add_methods<T: Receiver>(class: &Bound<'_, PyType>, methods: Vec<Method<T>>) -> PyResult<()> {
     for method in methods {
         let name = method.name().to_str().expect("method names are ASCII").to_owned();
         // SAFETY: the definitions are leaked, and the descriptor checks its `self` against the type.
         let descriptor = unsafe {
             let raw = match method.entry {
-                Entry::Call(definition) => {
-                    ffi::PyDescr_NewMethod(type_object.as_type_ptr(), Box::leak(Box::new(definition)))
-                }
-                Entry::Attribute(definition) => {
-                    ffi::PyDescr_NewGetSet(type_object.as_type_ptr(), Box::leak(Box::new(definition)))
-                }
+                Entry::Call(entry) => ffi::PyDescr_NewMethod(class.as_type_ptr(), Box::leak(Box::new(entry))),
+                Entry::Attribute(entry) => ffi::PyDescr_NewGetSet(class.as_type_ptr(), Box::leak(Box::new(entry))),
             };
-            Bound::from_owned_ptr_or_err(py, raw)?
+            Bound::from_owned_ptr_or_err(class.py(), raw)?
         };
-        type_object.setattr(name, descriptor)?;
+        class.setattr(name, descriptor)?;
     }
     Ok(())
+}
+
+/// The method is one that `add_methods` has added to `base` or to a subclass.
+pub(crate) fn is_added(method: &Bound<'_, PyAny>, base: &Bound<'_, PyType>) -> PyResult<bool> {
+    // SAFETY: the name of a static type of the interpreter.
+    let is_descriptor = unsafe { ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type };
+    Ok(is_descriptor && method.getattr("__objclass__")?.cast::<PyType>()?.is_subclass(base)?)
 }
