@@ -37,8 +37,8 @@ use buffers::Spares;
 use ready::Ready;
 use sources::{Left, Sources};
 
-/// Units of work after which it pays to send what they write together.
-const CROWD: usize = 4;
+/// More units of work than this in one turn are a crowd: what they write goes together.
+const CROWD: usize = 2;
 
 const CLOSED: u8 = 1;
 const DEBUG: u8 = 2;
@@ -68,6 +68,8 @@ pub(crate) struct Core {
     unit: u64,
     /// Units of work that this turn still has to run.
     left: usize,
+    /// There were many of them when it began.
+    in_crowd: bool,
     /// Something was sent, closed or registered since the last poll: the next turn asks the kernel.
     pub(crate) look: bool,
     /// What waits for the end of this unit of work, or of a crowd of them.
@@ -103,7 +105,7 @@ impl Core {
 #[derive(Clone, Copy)]
 pub(crate) struct Unit {
     pub(crate) number: u64,
-    /// `CROWD` others or more run after it in this turn.
+    /// It is one of a crowd, and not the last one.
     pub(crate) in_crowd: bool,
 }
 
@@ -178,6 +180,7 @@ impl Runtime {
                 io: Some(io),
                 unit: 0,
                 left: 0,
+                in_crowd: false,
                 look: false,
                 put_off: Vec::new(),
                 scratch: Vec::new(),
@@ -353,7 +356,11 @@ impl Runtime {
     pub(crate) fn unit_of_sending(&self, py: Python<'_>) -> Unit {
         let mut core = self.core.open(py);
         core.look = true;
-        if self.is_running() { Unit { number: core.unit, in_crowd: core.left >= CROWD } } else { Unit::NONE }
+        if self.is_running() {
+            Unit { number: core.unit, in_crowd: core.in_crowd && core.left > 0 }
+        } else {
+            Unit::NONE
+        }
     }
 
     /// Runs `work` when the unit of work that runs now has ended; in a crowd, with what others put off.
