@@ -130,7 +130,7 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     let py = this.py();
     let blocks = !matches!(wait, Wait::Now);
     if blocks {
-        this.leave_task()?;
+        this.rest_task()?;
     }
     let (mut poller, mut events) = {
         let mut core = this.core.open(py);

@@ -85,6 +85,8 @@ pub(crate) struct Core {
     bell: Option<(Arc<Bell>, Ready)>,
     /// The task that `asyncio.current_task()` answers with.
     entered: Option<Owned>,
+    /// `current_task()` answers with None by an entry that says so, not by the want of one.
+    rests: bool,
 }
 
 impl Core {
@@ -189,6 +191,7 @@ impl Runtime {
                 spares: Arc::new(LoopCell::new(Spares::new())),
                 bell: None,
                 entered: None,
+                rests: false,
             }),
             shared: Shared {
                 inbox: Inbox::new(),
@@ -444,6 +447,7 @@ impl This<'_, '_, Runtime> {
             return Ok(());
         }
         let previous = core.entered.replace(Owned::of(task));
+        core.rests = false;
         drop(core);
         drop(previous);
         registry::set_current(&self.object(), Some(&task))
@@ -461,10 +465,19 @@ impl This<'_, '_, Runtime> {
     /// Makes `current_task()` answer None.
     #[inline]
     pub(crate) fn leave_task(&self) -> PyResult<()> {
-        let previous = self.core.open(self.py()).entered.take();
-        match previous {
-            None => Ok(()),
-            Some(_) => registry::set_current(&self.object(), None),
-        }
+        let mut core = self.core.open(self.py());
+        let (previous, rested) = (core.entered.take(), std::mem::take(&mut core.rests));
+        drop(core);
+        if previous.is_some() || rested { registry::set_current(&self.object(), None) } else { Ok(()) }
+    }
+
+    /// As `leave_task`, before a poll that blocks: what runs next is probably a task.
+    pub(crate) fn rest_task(&self) -> PyResult<()> {
+        let mut core = self.core.open(self.py());
+        let Some(previous) = core.entered.take() else { return Ok(()) };
+        core.rests = true;
+        drop(core);
+        drop(previous);
+        registry::clear_current(&self.object())
     }
 }
