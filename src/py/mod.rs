@@ -21,6 +21,7 @@ pub(crate) mod memory;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;
+pub(crate) mod places;
 pub(crate) mod registry;
 pub(crate) mod reply;
 pub(crate) mod resolver;
