@@ -9,6 +9,7 @@ pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod class;
+pub(crate) mod clients;
 pub(crate) mod compat;
 pub(crate) mod context;
 pub(crate) mod descriptor;
