@@ -17,7 +17,7 @@ use crate::py::descriptor::{Descriptor, receive_some};
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::places::Places;
-use crate::py::unpatched::{Unpatched, has_class_method, instance_dict, set_attribute};
+use crate::py::unpatched::{Unpatched, has_class_method, set_attribute};
 
 /// One read takes so much at most. Bytes.
 const MOST: usize = 128 * 1024;
@@ -80,9 +80,9 @@ impl<'py> Reader<'py> {
         if !READER.is_class_of(reader.as_borrowed()) || !PROTOCOL.holds(py)? || !READER.holds(py)? {
             return Ok(None);
         }
-        // Methods that were replaced on the objects themselves. To ask for a `__dict__` makes one, which slows asyncio's
-        // writing to the attributes down; the protocol's are only read.
-        if instance_dict(protocol)?.contains(&names.data_received)? {
+        // Methods that were replaced on the objects themselves. To ask for a `__dict__` would make one, and asyncio's own
+        // access to the attributes slow.
+        if !has_class_method(protocol, &names.data_received)? {
             return Ok(None);
         }
         let found = match PLACES.get(py).and_then(|places| places.as_ref()?.read(&reader)) {
