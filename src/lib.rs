@@ -29,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     py::introspection::load(py)?;
     py::context::load(py)?;
     py::socket::load(py)?;
+    py::clients::load(py)?;
     transport::streams::load(py)?;
     future::iterator::define(py)?;
     module.add("Handle", handle::define(py)?)?;

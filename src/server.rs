@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use mioloop_core::poller::Token;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_tcp_nodelay, socket_domain, socket_protocol, socket_type};
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with, getsockname};
@@ -183,8 +184,8 @@ impl<'py> This<'_, 'py, Acceptor> {
     fn accept_some(&self, loop_: Loop<'_, 'py>) -> PyResult<()> {
         let py = self.py();
         loop_.leave_task()?;
-        for _ in 0..=self.backlog {
-            if !self.is_listening(loop_) {
+        for count in 0..=self.backlog {
+            if !self.is_listening(loop_) || count > 0 && !self.has_more() {
                 return Ok(());
             }
             match acceptfrom_with(self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -206,6 +207,12 @@ impl<'py> This<'_, 'py, Acceptor> {
         }
         loop_.enqueue(py, Ready { object: self.owned(), run: acceptable });
         Ok(())
+    }
+
+    /// May another connection wait? To accept in vain takes the kernel ten times as long as this question.
+    fn has_more(&self) -> bool {
+        let mut question = [PollFd::new(&self.fd, PollFlags::IN)];
+        poll(&mut question, Some(&Timespec::default())) != Ok(0)
     }
 
     /// A protocol and a transport for one connection. Fails only with what ends the run.

@@ -34,7 +34,7 @@ use crate::handle;
 use crate::py::call::Arguments;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Class, Fields, Stop, This, Visit};
-use crate::py::compat;
+use crate::py::clients;
 use crate::py::context::{Snapshot, copy_context, in_context};
 use crate::py::descriptor::Descriptor;
 use crate::py::memory;
@@ -174,11 +174,7 @@ pub(crate) fn create<'py, K: Kind>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>, 
     let object = memory::create(py, Transport { state: LoopCell::new(state) })?;
     let made = names(py);
     if let Some(server) = parts.server {
-        if compat::SERVER_KNOWS_TRANSPORTS {
-            server.call_method1(&made.attach, (&object,))?;
-        } else {
-            server.call_method0(&made.attach)?;
-        }
+        clients::attach(&server, &object)?;
     }
     let function = parts.protocol.getattr(&made.connection_made)?;
     let callback = handle::Callback {

@@ -161,6 +161,7 @@ def test_bookkeeping(
             before = asyncio.current_task()
             await asyncio.sleep(0)
             await future
+            await asyncio.sleep(0.002)  # by then the loop has slept
             return before is asyncio.current_task(), before
 
         tasks = [new_task(look()), asyncio.ensure_future(look()), asyncio.Task(look())]

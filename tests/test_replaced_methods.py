@@ -7,6 +7,8 @@ test_timers.py.
 import asyncio
 from typing import Any
 
+import mioloop
+
 Loop = asyncio.AbstractEventLoop
 
 
@@ -65,3 +67,23 @@ def test_replacing_it_in_the_middle_of_a_task(loop: Loop) -> None:
     assert before >= 3
     assert loop.run_until_complete(work()) == "done"
     assert len(seen) == before
+
+
+def test_a_loop_has_the_methods_of_its_own_class() -> None:
+    """The interpreter calls them by a short way only there."""
+    for method in (mioloop.Loop.call_soon, mioloop.Loop.create_future, mioloop.Loop.time):
+        assert method.__objclass__ is mioloop.Loop  # type: ignore[attr-defined]
+
+
+def test_methods_of_a_subclass_are_its_own() -> None:
+    class Late(mioloop.Loop):
+        def time(self) -> float:
+            return super().time() + 1000
+
+    class Plain(mioloop.Loop): ...
+
+    loops = mioloop.Loop(), Plain(), Late()
+    assert [loop._own_clock for loop in loops] == [False, False, True]
+    assert loops[2].call_later(1000, print).when() >= loops[0].time() + 1999
+    for loop in loops:
+        loop.close()

@@ -6,6 +6,7 @@ has changed between versions; the tests say which. Unix servers are in test_unix
 
 import asyncio
 import errno
+import functools
 import os
 import socket
 import struct
@@ -387,6 +388,54 @@ def test_closing_the_clients(run: Run, method: str) -> None:
         for protocol in protocols:
             assert await protocol.ended() is None
         await serving.client()
+        await serving.stop()
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="a set of transports is new in 3.13")
+@pytest.mark.parametrize("change", ["nothing", "on the server", "on the class"])
+def test_the_servers_set_of_transports(
+    run: Run, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weak set, which methods of asyncio's server fill and empty: replaced ones are called."""
+
+    async def main() -> None:
+        serving = await Serving().start()
+        server: Any = serving.server
+        calls: list[str] = []
+
+        def spy(name: str) -> None:
+            original = getattr(type(server), name)
+
+            def method(self: Any, transport: Any) -> None:
+                calls.append(name)
+                original(self, transport)
+
+            if change == "on the server":
+                monkeypatch.setattr(server, name, functools.partial(method, server))
+            else:
+                monkeypatch.setattr(type(server), name, method)
+
+        if change != "nothing":
+            spy("_attach")
+            spy("_detach")
+        protocols = [(await serving.client())[0] for _ in range(3)]
+        transports = {protocol.transport for protocol in protocols}
+        assert set(server._clients) == transports and len(server._clients) == 3
+        for protocol in protocols:
+            protocol.transport.abort()
+            assert await protocol.ended() is None
+        assert len(server._clients) == 0
+        expected = [] if change == "nothing" else ["_attach"] * 3 + ["_detach"] * 3
+        assert calls == expected
+        await serving.client()
+        server.close()
+        waiting = asyncio.ensure_future(server.wait_closed())
+        await a_while()
+        assert not waiting.done()
+        serving.protocols[-1].transport.abort()
+        await waiting
         await serving.stop()
 
     run(main())

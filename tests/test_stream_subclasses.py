@@ -103,6 +103,41 @@ def test_feed_data_replaced_on_the_instance(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("change", ["add", "add and delete", "look", "replace"])
+def test_feed_data_replaced_on_an_instance_with_other_attributes(run: Run, change: str) -> None:
+    """The reader's attributes are ours to read, wherever the interpreter keeps them."""
+
+    async def main() -> None:
+        reader, writer, peer = await streams()
+        private: Any = reader
+        if change == "look":
+            assert "_buffer" in private.__dict__
+        elif change == "replace":
+            private.__dict__ = dict(reversed(private.__dict__.items()))
+        else:
+            private.name = "of the user's own"
+        peer.send(b"before ")
+        assert await reader.read(7) == b"before "
+        if change == "add and delete":
+            del private.name
+        original, seen = reader.feed_data, []
+
+        def feed_data(data: bytes) -> None:
+            seen.append(data)
+            original(data)
+
+        private.feed_data = feed_data
+        peer.send(b"abc")
+        assert await reader.readexactly(3) == b"abc"
+        assert seen == [b"abc"]
+        private._buffer = bytearray(b"left ")
+        peer.send(b"def")
+        assert await reader.readexactly(8) == b"left def"
+        await end(writer, peer)
+
+    run(main())
+
+
 def test_data_received_replaced_on_the_instance(run: Run) -> None:
     async def main() -> None:
         reader, writer, peer = await streams()

@@ -374,11 +374,3 @@ def test_subclass_of_the_loop(new_loop: NewLoop) -> None:
     assert loop.run_until_complete(give("value")) == "value"
     assert "len" in calls and loop.note == "attribute"
     loop.close()
-
-
-def test_methods_of_exactly_the_class_of_loops() -> None:
-    """The interpreter's specialised instructions do not take those of a base."""
-    loop = mioloop.new_event_loop()
-    for name in ("call_soon", "call_later", "call_at", "time", "create_future", "create_task"):
-        assert getattr(type(loop), name).__objclass__ is type(loop)
-    loop.close()

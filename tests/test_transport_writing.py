@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from network_peer import BIG, Recorder, connect, reports_of, until
+from network_peer import BIG, Peer, Recorder, connect, reports_of, until
 
 Loop = asyncio.AbstractEventLoop
 Run = Callable[..., Any]
@@ -192,6 +192,36 @@ def test_two_writes_have_arrived_by_the_next_callback(run: Run) -> None:
             await asyncio.sleep(0)
             assert got == [b"one two"]
         await protocol.ended()
+
+    run(main())
+
+
+def test_a_crowd_writes_together_at_the_end_of_its_turn(run: Run, loop_kind: str) -> None:
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio sends each write at once")
+
+    def has_come(peer: Peer) -> bool:
+        try:
+            return bool(peer.sock.recv(100))
+        except BlockingIOError:
+            return False
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        connections = [await connect() for _ in range(3)]
+        peers = [peer for _, _, peer in connections]
+        came: list[list[bool]] = []
+        for transport, _, _ in connections:
+            loop.call_soon(transport.write, b"x")
+        loop.call_soon(lambda: came.append([has_come(peer) for peer in peers]))
+        await asyncio.sleep(0)  # this turn's last
+        await asyncio.sleep(0)
+        came.append([has_come(peer) for peer in peers])
+        assert came == [[False] * 3, [True] * 3]
+        for transport, protocol, peer in connections:
+            transport.close()
+            await protocol.ended()
+            peer.close()
 
     run(main())
 

@@ -55,6 +55,13 @@ impl<C: AsRef<[u8]>> Outgoing<C> {
         self.chunks.push_back(chunk);
     }
 
+    /// What is to go, if it is one chunk.
+    pub fn only(&self) -> Option<&[u8]> {
+        let mut chunks = self.chunks.iter();
+        let first = chunks.next()?;
+        chunks.next().is_none().then(|| &first.as_ref()[self.sent..])
+    }
+
     /// The first chunks as slices, at most [`SLICES`].
     pub fn slices(&self) -> Slices<'_> {
         let mut slices = [IoSlice::new(&[]); SLICES];

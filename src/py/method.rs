@@ -9,7 +9,6 @@ use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::panic::PanicException;
@@ -471,23 +470,17 @@ where
     unsafe { no_args::<T, F>(object, std::ptr::null_mut()) }
 }
 
-/// Adds fast methods to a frozen `#[pyclass]` or a subclass: PyO3's own would build a tuple for `*args` at every call.
-pub(crate) fn add_methods<T>(class: &Bound<'_, PyType>, methods: Vec<Method<T>>) -> PyResult<()>
-where
-    T: PyTypeInfo + Receiver,
-{
-    let py = class.py();
+/// Adds fast methods to a `#[pyclass]` or a subclass: PyO3's own would build a tuple for `*args` at every call.
+pub(crate) fn add_methods<T: Receiver>(class: &Bound<'_, PyType>, methods: Vec<Method<T>>) -> PyResult<()> {
     for method in methods {
         let name = method.name().to_str().expect("method names are ASCII").to_owned();
         // SAFETY: the definitions are leaked, and the descriptor checks its `self` against the type.
         let descriptor = unsafe {
             let raw = match method.entry {
-                Entry::Call(definition) => ffi::PyDescr_NewMethod(class.as_type_ptr(), Box::leak(Box::new(definition))),
-                Entry::Attribute(definition) => {
-                    ffi::PyDescr_NewGetSet(class.as_type_ptr(), Box::leak(Box::new(definition)))
-                }
+                Entry::Call(entry) => ffi::PyDescr_NewMethod(class.as_type_ptr(), Box::leak(Box::new(entry))),
+                Entry::Attribute(entry) => ffi::PyDescr_NewGetSet(class.as_type_ptr(), Box::leak(Box::new(entry))),
             };
-            Bound::from_owned_ptr_or_err(py, raw)?
+            Bound::from_owned_ptr_or_err(class.py(), raw)?
         };
         class.setattr(name, descriptor)?;
     }

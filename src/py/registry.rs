@@ -193,6 +193,16 @@ pub(crate) fn set_current(loop_: &Bound<'_, PyAny>, task: Option<&Bound<'_, PyAn
     }
 }
 
+/// Makes `asyncio.current_task(loop)` answer with None until the next task runs. In the dict an entry that is None costs
+/// less than one that goes and comes back, but asyncio's own code cannot enter a task while it is there.
+pub(crate) fn clear_current(loop_: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = loop_.py();
+    match &registry(py).current {
+        Current::Swap(..) => set_current(loop_, None),
+        Current::Dict(_) => set_current(loop_, Some(py.None().bind(py))),
+    }
+}
+
 /// As `set_current`, and tells which task was current: for eager starts, which happen inside another task's step.
 pub(crate) fn swap_current<'py>(
     loop_: &Bound<'py, PyAny>,

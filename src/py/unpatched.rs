@@ -9,7 +9,17 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyString, PyType};
+
+unsafe extern "C" {
+    /// What the interpreter calls a method with: 1 for a function that the class has, without the object bound to it; 0
+    /// for anything else, which may be null with an exception. Declared in its headers.
+    fn _PyObject_GetMethod(
+        object: *mut ffi::PyObject,
+        name: *mut ffi::PyObject,
+        method: *mut *mut ffi::PyObject,
+    ) -> std::ffi::c_int;
+}
 
 /// A class, and those of its attributes on which native code relies.
 pub(crate) struct Unpatched {
@@ -92,6 +102,30 @@ impl Known {
             }
         }
         Ok(true)
+    }
+}
+
+/// `object.name = value`, for an instance that has no `__setattr__` of its own.
+#[inline]
+pub(crate) fn set_attribute(object: &Bound<'_, PyAny>, name: &Py<PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: attached, live objects.
+    let failed = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) != 0 };
+    if failed { Err(PyErr::fetch(object.py())) } else { Ok(()) }
+}
+
+/// The method is the class's: nobody has replaced it on the object itself.
+#[inline]
+pub(crate) fn has_class_method(object: &Bound<'_, PyAny>, name: &Py<PyString>) -> PyResult<bool> {
+    let py = object.py();
+    let mut method = std::ptr::null_mut();
+    // SAFETY: attached, live objects; what it finds is a new reference.
+    let (found, method) = unsafe {
+        let found = _PyObject_GetMethod(object.as_ptr(), name.as_ptr(), &raw mut method);
+        (found, Bound::from_owned_ptr_or_opt(py, method))
+    };
+    match method {
+        Some(_) => Ok(found == 1),
+        None => Err(PyErr::fetch(py)),
     }
 }
 

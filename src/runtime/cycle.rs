@@ -137,7 +137,7 @@ fn poll(this: Loop<'_, '_>, wait: Wait) -> PyResult<()> {
     let py = this.py();
     let blocks = !matches!(wait, Wait::Now);
     if blocks {
-        this.leave_task()?;
+        this.rest_task()?;
     }
     let (mut poller, mut events) = {
         let mut core = this.core.open(py);
@@ -192,8 +192,9 @@ fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
     let py = this.py();
     let mut core = this.core.open(py);
     core.left = core.ready.len();
+    core.in_crowd = core.left > CROWD;
     loop {
-        if !core.put_off.is_empty() && (core.left < CROWD || core.put_off.len() >= MOST_PUT_OFF) {
+        if !core.put_off.is_empty() && (!core.in_crowd || core.left == 0 || core.put_off.len() >= MOST_PUT_OFF) {
             drop(core);
             run_put_off(this)?;
             core = this.core.open(py);

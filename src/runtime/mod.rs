@@ -37,8 +37,8 @@ use buffers::Spares;
 use ready::Ready;
 use sources::{Left, Sources};
 
-/// Units of work after which it pays to send what they write together.
-const CROWD: usize = 4;
+/// More units of work than this in one turn are a crowd: what they write goes together.
+const CROWD: usize = 2;
 
 const CLOSED: u8 = 1;
 const DEBUG: u8 = 2;
@@ -68,6 +68,8 @@ pub(crate) struct Core {
     unit: u64,
     /// Units of work that this turn still has to run.
     left: usize,
+    /// There were many of them when it began.
+    in_crowd: bool,
     /// Something was sent, closed or registered since the last poll: the next turn asks the kernel.
     pub(crate) look: bool,
     /// What waits for the end of this unit of work, or of a crowd of them.
@@ -83,6 +85,8 @@ pub(crate) struct Core {
     bell: Option<(Arc<Bell>, Ready)>,
     /// The task that `asyncio.current_task()` answers with.
     entered: Option<Owned>,
+    /// `current_task()` answers with None by an entry that says so, not by the want of one.
+    rests: bool,
 }
 
 impl Core {
@@ -103,7 +107,7 @@ impl Core {
 #[derive(Clone, Copy)]
 pub(crate) struct Unit {
     pub(crate) number: u64,
-    /// `CROWD` others or more run after it in this turn.
+    /// It is one of a crowd, and not the last one.
     pub(crate) in_crowd: bool,
 }
 
@@ -178,6 +182,7 @@ impl Runtime {
                 io: Some(io),
                 unit: 0,
                 left: 0,
+                in_crowd: false,
                 look: false,
                 put_off: Vec::new(),
                 scratch: Vec::new(),
@@ -186,6 +191,7 @@ impl Runtime {
                 spares: Arc::new(LoopCell::new(Spares::new())),
                 bell: None,
                 entered: None,
+                rests: false,
             }),
             shared: Shared {
                 inbox: Inbox::new(),
@@ -353,7 +359,11 @@ impl Runtime {
     pub(crate) fn unit_of_sending(&self, py: Python<'_>) -> Unit {
         let mut core = self.core.open(py);
         core.look = true;
-        if self.is_running() { Unit { number: core.unit, in_crowd: core.left >= CROWD } } else { Unit::NONE }
+        if self.is_running() {
+            Unit { number: core.unit, in_crowd: core.in_crowd && core.left > 0 }
+        } else {
+            Unit::NONE
+        }
     }
 
     /// Runs `work` when the unit of work that runs now has ended; in a crowd, with what others put off.
@@ -437,6 +447,7 @@ impl This<'_, '_, Runtime> {
             return Ok(());
         }
         let previous = core.entered.replace(Owned::of(task));
+        core.rests = false;
         drop(core);
         drop(previous);
         registry::set_current(&self.object(), Some(&task))
@@ -454,10 +465,19 @@ impl This<'_, '_, Runtime> {
     /// Makes `current_task()` answer None.
     #[inline]
     pub(crate) fn leave_task(&self) -> PyResult<()> {
-        let previous = self.core.open(self.py()).entered.take();
-        match previous {
-            None => Ok(()),
-            Some(_) => registry::set_current(&self.object(), None),
-        }
+        let mut core = self.core.open(self.py());
+        let (previous, rested) = (core.entered.take(), std::mem::take(&mut core.rests));
+        drop(core);
+        if previous.is_some() || rested { registry::set_current(&self.object(), None) } else { Ok(()) }
+    }
+
+    /// As `leave_task`, before a poll that blocks: what runs next is probably a task.
+    pub(crate) fn rest_task(&self) -> PyResult<()> {
+        let mut core = self.core.open(self.py());
+        let Some(previous) = core.entered.take() else { return Ok(()) };
+        core.rests = true;
+        drop(core);
+        drop(previous);
+        registry::clear_current(&self.object())
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::{Kind, Loop, Transport, of};
 use crate::py::class::This;
-use crate::py::compat;
+use crate::py::clients;
 use crate::py::errors::{self, Error};
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -119,11 +119,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             None => Ok(()),
         };
         if let Some(server) = server {
-            if compat::SERVER_KNOWS_TRANSPORTS {
-                server.bind(py).call_method1(&names(py).detach, (self.object(),))?;
-            } else {
-                server.bind(py).call_method0(&names(py).detach)?;
-            }
+            clients::detach(server.bind(py), &self.object())?;
         }
         K::ended(*self)?;
         closed

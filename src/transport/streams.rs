@@ -6,7 +6,8 @@
 
 use pyo3::exceptions::PyNotImplementedError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyWeakrefReference};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyByteArray, PyDict, PyType, PyWeakrefReference};
 
 use super::Loop;
 use crate::future::{AnyFuture, Future};
@@ -15,13 +16,18 @@ use crate::py::class::This;
 use crate::py::descriptor::{Descriptor, receive_some};
 use crate::py::names::names;
 use crate::py::object::Owned;
-use crate::py::unpatched::{Unpatched, instance_dict};
+use crate::py::places::Places;
+use crate::py::unpatched::{Unpatched, has_class_method, set_attribute};
 
 /// One read takes so much at most. Bytes.
 const MOST: usize = 128 * 1024;
 
 static PROTOCOL: Unpatched = Unpatched::new();
 static READER: Unpatched = Unpatched::new();
+/// What is wanted of a reader.
+const LOOKED_AT: [&str; 3] = ["_buffer", "_waiter", "_limit"];
+/// Where it is.
+static PLACES: PyOnceLock<Option<Places<3>>> = PyOnceLock::new();
 
 /// Looks at asyncio's classes as they are. Called once, at import.
 pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
@@ -30,7 +36,21 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     PROTOCOL.learn(&protocol, &["data_received", "_stream_reader", "__getattribute__"])?;
     let reader = streams.getattr("StreamReader")?.cast_into()?;
     let attributes = ["feed_data", "_wakeup_waiter", "__getattribute__", "__setattr__", "_buffer", "_waiter", "_limit"];
-    READER.learn(&reader, &attributes)
+    READER.learn(&reader, &attributes)?;
+    // A class that was changed before we came may have another constructor: then all is looked for by name.
+    PLACES.get_or_init(py, || sample(&reader).and_then(|sample| Places::of(&sample, LOOKED_AT)).unwrap_or(None));
+    Ok(())
+}
+
+/// A reader that reads nothing. Of its loop it wants to know whether that is in debug mode.
+fn sample<'py>(reader: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = reader.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item("get_debug", py.get_type::<PyBool>())?;
+    let loop_ = py.import("types")?.call_method("SimpleNamespace", (), Some(&keywords))?;
+    keywords.clear();
+    keywords.set_item("loop", loop_)?;
+    reader.call((), Some(&keywords))
 }
 
 /// The weak reference to the reader, if the short way may be taken for this protocol.
@@ -44,8 +64,10 @@ pub(crate) fn reader_of(protocol: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Ow
 
 /// A reader that the short way leads to.
 pub(crate) struct Reader<'py> {
-    attributes: Bound<'py, PyDict>,
+    object: Bound<'py, PyAny>,
     buffer: Bound<'py, PyByteArray>,
+    waiter: Bound<'py, PyAny>,
+    limit: Bound<'py, PyAny>,
 }
 
 impl<'py> Reader<'py> {
@@ -58,13 +80,28 @@ impl<'py> Reader<'py> {
         if !READER.is_class_of(reader.as_borrowed()) || !PROTOCOL.holds(py)? || !READER.holds(py)? {
             return Ok(None);
         }
-        let attributes = instance_dict(&reader)?;
-        // Methods that were replaced on the objects themselves.
-        if instance_dict(protocol)?.contains(&names.data_received)? || attributes.contains(&names.feed_data)? {
+        // Methods that were replaced on the objects themselves. To ask for a `__dict__` would make one, and asyncio's own
+        // access to the attributes slow.
+        if !has_class_method(protocol, &names.data_received)? {
             return Ok(None);
         }
-        let Some(buffer) = attributes.get_item(&names.private_buffer)? else { return Ok(None) };
-        Ok(buffer.cast_into_exact::<PyByteArray>().ok().map(|buffer| Reader { attributes, buffer }))
+        let found = match PLACES.get(py).and_then(|places| places.as_ref()?.read(&reader)) {
+            Some(found) => Some(found),
+            None if has_class_method(&reader, &names.feed_data)? => Reader::look(&reader)?,
+            None => None,
+        };
+        let Some([buffer, waiter, limit]) = found else { return Ok(None) };
+        let buffer = buffer.cast_into_exact::<PyByteArray>();
+        Ok(buffer.ok().map(|buffer| Reader { object: reader, buffer, waiter, limit }))
+    }
+
+    /// The attributes that are wanted, by their names.
+    fn look(reader: &Bound<'py, PyAny>) -> PyResult<Option<[Bound<'py, PyAny>; 3]>> {
+        let names = names(reader.py());
+        let find = |name| reader.getattr_opt(name);
+        let found = (find(&names.private_buffer)?, find(&names.private_waiter)?, find(&names.private_limit)?);
+        let (Some(buffer), Some(waiter), Some(limit)) = found else { return Ok(None) };
+        Ok(Some([buffer, waiter, limit]))
     }
 
     /// One read behind what the buffer holds. None: the buffer cannot grow now, since somebody looks at it.
@@ -94,10 +131,9 @@ impl<'py> Reader<'py> {
     pub(crate) fn notify(&self) -> PyResult<()> {
         let py = self.buffer.py();
         let names = names(py);
-        if let Some(waiter) = self.attributes.get_item(&names.private_waiter)?
-            && !waiter.is_none()
-        {
-            self.attributes.set_item(&names.private_waiter, py.None())?;
+        let waiter = &self.waiter;
+        if !waiter.is_none() {
+            set_attribute(&self.object, &names.private_waiter, py.None().bind(py))?;
             match This::<Future>::of_exact(waiter.as_borrowed()).map(AnyFuture::from) {
                 Some(waiter) if waiter.is_pending() => waiter.set_result(py.None().bind(py).as_borrowed())?,
                 Some(_) => {}
@@ -107,24 +143,23 @@ impl<'py> Reader<'py> {
                 }
             }
         }
-        let Some(limit) = self.attributes.get_item(&names.private_limit)? else { return Ok(()) };
-        if self.buffer.len() > 2 * limit.extract::<usize>()? { self.pause() } else { Ok(()) }
+        if self.buffer.len() > 2 * self.limit.extract::<usize>()? { self.pause() } else { Ok(()) }
     }
 
     /// As `feed_data` does: a transport that cannot pause is not asked again.
     #[cold]
     fn pause(&self) -> PyResult<()> {
         let py = self.buffer.py();
-        let Some(transport) = self.attributes.get_item("_transport")?.filter(|transport| !transport.is_none()) else {
+        let Some(transport) = self.object.getattr_opt("_transport")?.filter(|transport| !transport.is_none()) else {
             return Ok(());
         };
-        if self.attributes.get_item("_paused")?.map_or(Ok(false), |paused| paused.is_truthy())? {
+        if self.object.getattr_opt("_paused")?.map_or(Ok(false), |paused| paused.is_truthy())? {
             return Ok(());
         }
         match transport.call_method0("pause_reading") {
-            Ok(_) => self.attributes.set_item("_paused", true),
+            Ok(_) => self.object.setattr("_paused", true),
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-                self.attributes.set_item("_transport", py.None())
+                self.object.setattr("_transport", py.None())
             }
             Err(error) => Err(error),
         }

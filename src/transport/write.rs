@@ -6,7 +6,7 @@
 //! sleeps is woken once for them all. Whoever can tell the difference (a limit, `get_write_buffer_size`, `close`) uncorks
 //! first. What the kernel does not take is the backlog, and goes when the descriptor is writable.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 
 use mioloop_core::connection::Next;
 use mioloop_core::outgoing::Outgoing;
@@ -308,15 +308,21 @@ fn send_backlog(outgoing: &mut Outgoing<Chunk>, fd: Descriptor) -> Result<Progre
         if outgoing.is_empty() {
             return Ok(Progress::Gone);
         }
-        let slices = outgoing.slices();
-        let nothing_else = &mut SendAncillaryBuffer::default();
-        match uninterrupted(|| sendmsg(fd, slices.as_slice(), nothing_else, SendFlags::NOSIGNAL)) {
+        let sent = match outgoing.only() {
+            Some(bytes) => send_some(fd, bytes),
+            None => send_vectored(fd, outgoing.slices().as_slice()),
+        };
+        match sent {
             Ok(count) => outgoing.advance(count),
             Err(errno) if errno.kind() == ErrorKind::WouldBlock => return Ok(Progress::Refused),
             Err(errno) => return Err(errno),
         }
     }
     Ok(if outgoing.is_empty() { Progress::Gone } else { Progress::Enough })
+}
+
+fn send_vectored(fd: Descriptor, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    uninterrupted(|| sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
 }
 
 /// The backlog is gone: whoever waited for that goes on.
