@@ -78,7 +78,7 @@ class Machine(_Base):  # type: ignore[misc]
         if self._app_transport is None:
             if self._app_transport_created:
                 raise RuntimeError("Creating _SSLProtocolTransport twice")
-            self._app_transport = self._native = self._loop._make_tls_transport(
+            self._app_transport = self._native = native = self._loop._make_tls_transport(
                 self,
                 self._app_protocol,
                 self._sslobj,
@@ -87,7 +87,7 @@ class Machine(_Base):  # type: ignore[misc]
                 self._direct,
             )
             self._app_transport_created = True
-            self._tell_limits()
+            self._tell_limits(native)
         return self._app_transport
 
     def _set_app_protocol(self, app_protocol: BaseProtocol) -> None:
@@ -98,7 +98,7 @@ class Machine(_Base):  # type: ignore[misc]
     def _set_state(self, new_state: Any) -> None:
         super()._set_state(new_state)
         if self._native is not None:
-            self._native._phase = _PHASES[new_state]
+            self._native._phase = _PHASES[new_state._value_]
 
     # The transport below
 
@@ -125,9 +125,10 @@ class Machine(_Base):  # type: ignore[misc]
         if self._native is not None:
             self._native._feed(self._ssl_buffer_view[:nbytes])
 
-    def _records_came(self) -> None:
-        """Go on with handshake or shutdown: the native half has received something."""
-        super().buffer_updated(0)
+    def _do_handshake(self) -> None:
+        # A server has nothing to say first; asked to, `_ssl` makes an exception.
+        if self._incoming.pending or not self._server_side:
+            super()._do_handshake()
 
     # What the native half does
 
@@ -152,25 +153,27 @@ class Machine(_Base):  # type: ignore[misc]
 
     def _set_write_buffer_limits(self, high: Any = None, low: Any = None) -> None:
         super()._set_write_buffer_limits(high, low)
-        self._tell_limits()
+        if self._native is not None:
+            self._tell_limits(self._native)
 
     def _set_read_buffer_limits(self, high: Any = None, low: Any = None) -> None:
         super()._set_read_buffer_limits(high, low)
-        self._tell_limits()
-
-    def _tell_limits(self) -> None:
         if self._native is not None:
-            self._native._set_limits(
-                self._incoming_low_water,
-                self._incoming_high_water,
-                self._outgoing_low_water,
-                self._outgoing_high_water,
-            )
+            self._tell_limits(self._native)
+
+    def _tell_limits(self, native: _native.SSLTransport) -> None:
+        native._set_limits(
+            self._incoming_low_water,
+            self._incoming_high_water,
+            self._outgoing_low_water,
+            self._outgoing_high_water,
+        )
 
 
-# The numbers of the native half's states. asyncio of 3.10 has another state machine.
+# The numbers of the native half's states, by values: an enumeration's members hash by Python
+# code. asyncio of 3.10 has another state machine.
 _PHASES: dict[Any, int] = (
-    {state: number for number, state in enumerate(sslproto.SSLProtocolState)}
+    {state.value: number for number, state in enumerate(sslproto.SSLProtocolState)}
     if _compat.TLS_HAS_STATES
     else {}
 )
