@@ -23,6 +23,7 @@ from tls_peers import (
     collected,  # noqa: F401 (a fixture)
     connect,
     echo,
+    handshake,
     leaves_no_warning,
     loop_kind,  # noqa: F401 (a fixture)
     open_protocol,
@@ -121,23 +122,6 @@ def test_what_came_together_is_delivered_together(run: Run) -> None:
             await protocol.lost
 
     run(main())
-
-
-async def handshake(
-    peer: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, sock: socket.socket
-) -> None:
-    """The peer's side of a handshake."""
-    loop = asyncio.get_running_loop()
-    sock.setblocking(False)
-    while True:
-        try:
-            peer.do_handshake()
-        except ssl.SSLWantReadError:
-            await loop.sock_sendall(sock, outgoing.read())
-            incoming.write(await loop.sock_recv(sock, 65536))
-        else:
-            await loop.sock_sendall(sock, outgoing.read())
-            return
 
 
 # Flow control

@@ -6,6 +6,7 @@ the loopback interface. Used by the tests of TLS; it has no test of its own.
 
 import asyncio
 import gc
+import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -119,6 +120,29 @@ async def exchange(port: int, context: ssl.SSLContext, data: bytes, **options: A
     received = await reader.readexactly(len(data))
     await close(writer)
     return bytes(received)
+
+
+async def handshake(
+    peer: ssl.SSLObject,
+    incoming: ssl.MemoryBIO,
+    outgoing: ssl.MemoryBIO,
+    sock: socket.socket,
+    data: bytes = b"",
+) -> None:
+    """The peer's side of a handshake; `data` goes together with the end of it."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    while True:
+        try:
+            peer.do_handshake()
+        except ssl.SSLWantReadError:
+            await loop.sock_sendall(sock, outgoing.read())
+            incoming.write(await loop.sock_recv(sock, 65536))
+        else:
+            if data:
+                peer.write(data)
+            await loop.sock_sendall(sock, outgoing.read())
+            return
 
 
 class Receiver(asyncio.Protocol):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from typing import Any
 
-    from . import _native
     from ._loop import Loop
 
 _Base: Any = sslproto.SSLProtocol
@@ -36,11 +35,11 @@ def _on_native(name: str) -> Any:
     """Make an attribute that asyncio's code uses and the native half keeps."""
 
     def get(machine: Machine) -> Any:
-        return getattr(machine._native, name, False)
+        return getattr(machine._app_transport, name, False)
 
     def put(machine: Machine, value: Any) -> None:
-        if machine._native is not None:
-            setattr(machine._native, name, value)
+        if machine._app_transport is not None:
+            setattr(machine._app_transport, name, value)
 
     return property(get, put)
 
@@ -55,9 +54,9 @@ class Machine(_Base):  # type: ignore[misc]
 
     max_size = 0  # asyncio allocates a buffer so large for each connection
     _direct = True  # libssl is called where it can be; tests turn it off
-    _native: _native.SSLTransport | None = None
-    _app_transport: Any
+    _app_transport: Any = None  # the native half, until the connection has ended
     _app_transport_created: bool
+    _ssl_buffer: bytearray
 
     _app_reading_paused = _on_native("_app_reading_paused")
     _app_writing_paused = _on_native("_app_writing_paused")
@@ -68,7 +67,7 @@ class Machine(_Base):  # type: ignore[misc]
     @property
     def _write_backlog(self) -> list[bytes]:
         """A copy: what waits is the native half's."""
-        return [] if self._native is None else self._native._write_backlog
+        return [] if self._app_transport is None else self._app_transport._write_backlog
 
     @_write_backlog.setter
     def _write_backlog(self, value: object) -> None:
@@ -78,7 +77,7 @@ class Machine(_Base):  # type: ignore[misc]
         if self._app_transport is None:
             if self._app_transport_created:
                 raise RuntimeError("Creating _SSLProtocolTransport twice")
-            self._app_transport = self._native = self._loop._make_tls_transport(
+            self._app_transport = self._loop._make_tls_transport(
                 self,
                 self._app_protocol,
                 self._sslobj,
@@ -87,90 +86,100 @@ class Machine(_Base):  # type: ignore[misc]
                 self._direct,
             )
             self._app_transport_created = True
+            # As they are already, but now every instance has the same attributes, less than 30:
+            # else its dictionary would not share their keys, and take 1.5 KiB more.
+            self._handshake_start_time = None
+            self._handshake_timeout_handle = self._shutdown_timeout_handle = None
             self._tell_limits()
         return self._app_transport
 
     def _set_app_protocol(self, app_protocol: BaseProtocol) -> None:
-        super()._set_app_protocol(app_protocol)
-        if self._native is not None:
-            self._native._set_app_protocol(app_protocol)
+        # The native half finds out by itself how it takes data.
+        self._app_protocol = app_protocol
+        if self._app_transport is not None:
+            self._app_transport._set_app_protocol(app_protocol)
 
     def _set_state(self, new_state: Any) -> None:
         super()._set_state(new_state)
-        if self._native is not None:
-            self._native._phase = _PHASES[new_state]
+        if self._app_transport is not None:
+            self._app_transport._phase = _PHASES[new_state._value_]
 
     # The transport below
 
     def connection_made(self, transport: Any) -> None:
         """Begin the handshake. Called by the transport below, as the others of this kind."""
-        if self._native is not None:
-            self._native._attach(transport)
+        if self._app_transport is not None:
+            self._app_transport._attach(transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give everything up."""
+        native = self._app_transport
         super().connection_lost(exc)
-        if self._native is not None:
-            self._native._end()
-            self._native = None
+        if native is not None:
+            native._end()
 
     def get_buffer(self, n: int) -> Any:
         """Only for a transport that is not native: others give the bytes to the native half."""
-        self.max_size = _BUFFER
-        return super().get_buffer(n)
+        if not self._ssl_buffer:
+            self._ssl_buffer = bytearray(_BUFFER)
+            self._ssl_buffer_view = memoryview(self._ssl_buffer)
+        return self._ssl_buffer_view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the transport below has received into the buffer."""
-        if self._native is not None:
-            self._native._feed(self._ssl_buffer_view[:nbytes])
+        if self._app_transport is not None:
+            self._app_transport._feed(self._ssl_buffer_view[:nbytes])
 
-    def _records_came(self) -> None:
-        """Go on with handshake or shutdown: the native half has received something."""
-        super().buffer_updated(0)
+    def _do_handshake(self) -> None:
+        # A server has nothing to say first; asked to, `_ssl` makes an exception.
+        if self._incoming.pending or not self._server_side:
+            super()._do_handshake()
 
     # What the native half does
 
     def _do_read(self) -> None:
-        if self._native is not None:
-            self._native._do_read()
+        if self._app_transport is not None:
+            self._app_transport._do_read()
 
     def _do_write(self) -> None:
-        if self._native is not None:
-            self._native._do_write()
+        if self._app_transport is not None:
+            self._app_transport._do_write()
 
     def _write_appdata(self, list_of_data: Any) -> None:
-        if self._native is not None:
-            self._native.writelines(list_of_data)
+        if self._app_transport is not None:
+            self._app_transport.writelines(list_of_data)
 
     def _process_outgoing(self) -> None:
-        if self._native is not None:
-            self._native._process_outgoing()
+        if self._app_transport is not None:
+            self._app_transport._process_outgoing()
 
     def _get_write_buffer_size(self) -> int:
-        return 0 if self._native is None else self._native.get_write_buffer_size()
+        return 0 if self._app_transport is None else self._app_transport.get_write_buffer_size()
 
     def _set_write_buffer_limits(self, high: Any = None, low: Any = None) -> None:
         super()._set_write_buffer_limits(high, low)
-        self._tell_limits()
+        if self._app_transport is not None:
+            self._tell_limits()
 
     def _set_read_buffer_limits(self, high: Any = None, low: Any = None) -> None:
         super()._set_read_buffer_limits(high, low)
-        self._tell_limits()
+        if self._app_transport is not None:
+            self._tell_limits()
 
     def _tell_limits(self) -> None:
-        if self._native is not None:
-            self._native._set_limits(
-                self._incoming_low_water,
-                self._incoming_high_water,
-                self._outgoing_low_water,
-                self._outgoing_high_water,
-            )
+        self._app_transport._set_limits(
+            self._incoming_low_water,
+            self._incoming_high_water,
+            self._outgoing_low_water,
+            self._outgoing_high_water,
+        )
 
 
-# The numbers of the native half's states. asyncio of 3.10 has another state machine.
+# The numbers of the native half's states, by values: an enumeration's members hash by Python
+# code. asyncio of 3.10 has another state machine.
 _PHASES: dict[Any, int] = (
-    {state: number for number, state in enumerate(sslproto.SSLProtocolState)}
+    {state.value: number for number, state in enumerate(sslproto.SSLProtocolState)}
     if _compat.TLS_HAS_STATES
     else {}
 )

@@ -7,6 +7,7 @@
 //! instead. The interpreter is held throughout, so no other thread is in the same connection; free-threaded builds,
 //! where it could be, have none. `MIOLOOP_LIBSSL=0` in the environment turns all of it off.
 
+use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::ptr::NonNull;
 
@@ -18,12 +19,17 @@ use super::bio::{self, Port};
 use super::class::{Stop, Visit};
 use super::object::Owned;
 
-/// `BIO_CTRL_PENDING` of bio.h.
+/// Of bio.h.
 const BIO_CTRL_PENDING: c_int = 10;
+const BIO_C_SET_BUF_MEM: c_int = 114;
+const BIO_CLOSE: c_long = 1;
 /// Of ssl.h.
 const SSL_ERROR_WANT_READ: c_int = 2;
 const SSL_ERROR_WANT_WRITE: c_int = 3;
 const SSL_ERROR_ZERO_RETURN: c_int = 6;
+
+/// A `MemoryBIO` that was so full gives its memory up once it is empty. Bytes.
+const FULL: usize = 2048;
 
 /// An `SSL`, `SSL_CTX` or `BIO`.
 pub(super) type Pointer = NonNull<c_void>;
@@ -70,6 +76,8 @@ library! {
     bio_read = c"BIO_read": (Pointer, *mut c_void, c_int) -> c_int,
     bio_write = c"BIO_write": (Pointer, *const c_void, c_int) -> c_int,
     bio_ctrl = c"BIO_ctrl": (Pointer, c_int, c_long, *mut c_void) -> c_long,
+    buf_mem_new = c"BUF_MEM_new": () -> *mut c_void,
+    buf_mem_free = c"BUF_MEM_free": (Pointer) -> (),
     ssl_set_rbio = c"SSL_set0_rbio": (Pointer, Pointer) -> (),
     ssl_set_wbio = c"SSL_set0_wbio": (Pointer, Pointer) -> (),
     bio_new = c"BIO_new": (Pointer) -> *mut c_void,
@@ -143,6 +151,22 @@ impl Library {
         let pending = unsafe { (self.bio_ctrl)(bio, BIO_CTRL_PENDING, 0, std::ptr::null_mut()) };
         usize::try_from(pending).unwrap_or(0)
     }
+
+    /// Frees the memory of a BIO that has nothing in it; by itself it keeps what it once needed.
+    ///
+    /// # Safety
+    /// It is the live one of a `MemoryBIO`.
+    unsafe fn shrink(&self, bio: Pointer) {
+        // SAFETY: a BIO over memory takes over other memory of the same kind, and frees its own.
+        unsafe {
+            if self.pending(bio) == 0
+                && let Some(fresh) = NonNull::new((self.buf_mem_new)())
+                && (self.bio_ctrl)(bio, BIO_C_SET_BUF_MEM, BIO_CLOSE, fresh.as_ptr()) != 1
+            {
+                (self.buf_mem_free)(fresh);
+            }
+        }
+    }
 }
 
 /// One TLS connection. Its pointers live as long as the objects that it keeps.
@@ -155,6 +179,8 @@ pub(crate) struct Connection {
     /// What OpenSSL sees in their places.
     input: Port,
     output: Port,
+    /// The largest piece that was fed since `incoming` has last given its memory up.
+    fed: Cell<usize>,
     owners: [Owned; 3],
 }
 
@@ -203,7 +229,7 @@ impl Connection {
         let owners = [connection.clone_ref(py), incoming.clone_ref(py), outgoing.clone_ref(py)];
         let (incoming, outgoing) = (NonNull::new(rbio)?, NonNull::new(wbio)?);
         let (input, output) = (Port::new(py, library, incoming)?, Port::new(py, library, outgoing)?);
-        let connection = Connection { library, ssl, incoming, outgoing, input, output, owners };
+        let connection = Connection { library, ssl, incoming, outgoing, input, output, fed: Cell::new(0), owners };
         // SAFETY: a live connection, which takes over the new BIOs and gives up its references to the old ones; each
         // `MemoryBIO` has one of its own.
         unsafe {
@@ -217,6 +243,7 @@ impl Connection {
     #[inline]
     pub(crate) fn feed(&self, _py: Python<'_>, records: &[u8]) -> bool {
         let size = int(records.len());
+        self.fed.set(self.fed.get().max(records.len()));
         // SAFETY: a live BIO and memory of that size, which is copied.
         size == 0 || unsafe { (self.library.bio_write)(self.incoming, records.as_ptr().cast(), size) == size }
     }
@@ -240,7 +267,12 @@ impl Connection {
     pub(crate) fn take(&self, _py: Python<'_>, memory: &mut [u8]) -> usize {
         // SAFETY: a live BIO and memory of that size.
         let count = unsafe { (self.library.bio_read)(self.outgoing, memory.as_mut_ptr().cast(), int(memory.len())) };
-        usize::try_from(count).unwrap_or(0)
+        let count = usize::try_from(count).unwrap_or(0);
+        if count > FULL {
+            // SAFETY: live, since its owner is.
+            unsafe { self.library.shrink(self.outgoing) };
+        }
+        count
     }
 
     /// Decrypts into memory that is not empty, what was fed first and then these records; those that were used are cut off.
@@ -249,6 +281,11 @@ impl Connection {
         let behind = self.unread(py) > 0;
         // SAFETY: a live connection, and the thread attached. It may have plain text left of a longer record.
         if records.is_empty() && !behind && unsafe { (self.library.ssl_pending)(self.ssl) } == 0 {
+            if self.fed.get() > FULL {
+                self.fed.set(0);
+                // SAFETY: live, since its owner is.
+                unsafe { self.library.shrink(self.incoming) };
+            }
             return Outcome::Again;
         }
         let read = || {

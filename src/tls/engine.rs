@@ -72,7 +72,9 @@ pub(crate) struct Objects<'a, 'py> {
 pub(super) fn choose(objects: Objects<'_, '_>) -> PyResult<Arc<dyn Engine>> {
     let py = objects.connection.py();
     let portable = Portable::new(objects)?;
-    let Some(context) = objects.connection.getattr_opt(intern!(py, "context"))? else { return Ok(Arc::new(portable)) };
+    // Of the C object, if it is plain: as `SSLObject.context`, without a frame.
+    let connection = portable.connection().bind(py);
+    let Some(context) = connection.getattr_opt(intern!(py, "context"))? else { return Ok(Arc::new(portable)) };
     // A callback that sees every record: what it raises, `_ssl` keeps for the end of its own call.
     let watched = context.getattr_opt(intern!(py, "_msg_callback"))?.is_some_and(|callback| !callback.is_none());
     if watched || !objects.direct {

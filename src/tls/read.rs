@@ -29,13 +29,18 @@ enum Why {
 /// The descriptor had these bytes.
 pub(super) fn take(loop_: Loop<'_, '_>, object: Borrowed<'_, '_, PyAny>, records: &[u8]) -> PyResult<()> {
     let this = T::of_exact(object).expect("the object is chosen with the function");
-    if this.phase() == Phase::Wrapped {
-        return read(this, loop_, records);
-    }
     let py = loop_.py();
+    // asyncio's `buffer_updated`.
+    let next = match this.phase() {
+        Phase::Wrapped => return read(this, loop_, records),
+        Phase::Handshake => Some(intern!(py, "_do_handshake")),
+        Phase::Flushing => Some(intern!(py, "_do_flush")),
+        Phase::Shutdown => Some(intern!(py, "_do_shutdown")),
+        Phase::Unwrapped => None,
+    };
     this.engine().feed(py, records)?;
-    match this.machine() {
-        Some(machine) => machine.call_method0(intern!(py, "_records_came")).map(|_| ()),
+    match next.and_then(|next| Some((this.machine()?, next))) {
+        Some((machine, next)) => machine.call_method0(next).map(|_| ()),
         None => Ok(()),
     }
 }
