@@ -18,6 +18,7 @@ use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply};
 use crate::py::names::names;
 use crate::py::reply;
+use crate::py::socket;
 use crate::runtime::sources::{Direction, Owner, Refused};
 use crate::runtime::{Io, Runtime};
 
@@ -131,29 +132,30 @@ fn check_no_transport<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &s
 /// As above, but a closed socket, whose number is -1, passes.
 fn check_before_removal<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str) -> PyResult<()> {
     let file = args.required(method, 0, "fd")?;
-    RawFd::try_from(number(file)?).map_or(Ok(()), |fd| check_number(loop_, file, fd))
+    RawFd::try_from(number(file)?).map_or(Ok(()), |fd| check_number(loop_, Some(file), fd))
 }
 
 /// asyncio's RuntimeError if an open transport uses the descriptor.
 pub(crate) fn ensure_no_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
-    check_number(loop_, file, descriptor(file)?)
+    check_number(loop_, Some(file), descriptor(file)?)
 }
 
-fn check_number(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, fd: RawFd) -> PyResult<()> {
+/// As `ensure_no_transport`, where the number is known. The error shows `file`, or else the number.
+pub(crate) fn check_number(loop_: Loop<'_, '_>, file: Option<Borrowed<'_, '_, PyAny>>, fd: RawFd) -> PyResult<()> {
     let owner = {
         let core = loop_.core.open(loop_.py());
         let found = core.io.as_ref().and_then(|io| Some((io, io.registry.token_of(fd)?)));
         found.and_then(|(io, token)| Some((io.sources.owner_of(token)?, token)))
     };
     match owner {
-        Some((Owner::Transport, token)) => Err(used_by_transport(loop_, file, token)?),
+        Some((Owner::Transport, token)) => Err(used_by_transport(loop_, file, fd, token)?),
         Some((Owner::Callbacks, _)) => check_selector_transport(loop_, file, fd),
         _ => Ok(()),
     }
 }
 
 /// asyncio's own transports, which sockets with methods of their own have, watch descriptors as users do.
-fn check_selector_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, fd: RawFd) -> PyResult<()> {
+fn check_selector_transport(loop_: Loop<'_, '_>, file: Option<Borrowed<'_, '_, PyAny>>, fd: RawFd) -> PyResult<()> {
     let transports = loop_.object().getattr(&names(loop_.py()).private_transports)?;
     if transports.getattr("data")?.is_empty()? {
         return Ok(());
@@ -162,22 +164,28 @@ fn check_selector_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, 
     if transport.is_none() || transport.call_method0("is_closing")?.is_truthy()? {
         return Ok(());
     }
-    Err(used(file, &transport.repr()?.to_string())?)
+    Err(used(file, fd, &transport.repr()?.to_string())?)
 }
 
-fn used(file: Borrowed<'_, '_, PyAny>, transport: &str) -> PyResult<PyErr> {
-    Ok(Error::Runtime(format!("File descriptor {} is used by transport {transport}", file.repr()?)).into())
+fn used(file: Option<Borrowed<'_, '_, PyAny>>, fd: RawFd, transport: &str) -> PyResult<PyErr> {
+    let shown = file.map_or_else(|| Ok(fd.to_string()), |file| Ok::<_, PyErr>(file.repr()?.to_string()))?;
+    Ok(Error::Runtime(format!("File descriptor {shown} is used by transport {transport}")).into())
 }
 
 #[cold]
-fn used_by_transport(loop_: Loop<'_, '_>, file: Borrowed<'_, '_, PyAny>, token: Token) -> PyResult<PyErr> {
+fn used_by_transport(
+    loop_: Loop<'_, '_>,
+    file: Option<Borrowed<'_, '_, PyAny>>,
+    fd: RawFd,
+    token: Token,
+) -> PyResult<PyErr> {
     let py = loop_.py();
     let work = loop_.core.open(py).io.as_ref().and_then(|io| io.sources.waiter_of(py, token));
     let transport = match work {
         Some(work) => work.object.bind(py).repr()?.to_string(),
         None => String::from("that is paused"),
     };
-    used(file, &transport)
+    used(file, fd, &transport)
 }
 
 fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: Direction) -> Reply<'py> {
@@ -201,7 +209,7 @@ fn add<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>, method: &str, direction: 
         Err((refused, unused)) => {
             drop(unused);
             return Err(match refused {
-                Refused::Transport(token) => used_by_transport(loop_, file, token)?,
+                Refused::Transport(token) => used_by_transport(loop_, Some(file), fd, token)?,
                 Refused::Io(error) => Error::Io(error).into(),
             });
         }
@@ -255,6 +263,9 @@ fn number(file: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
     };
     if file.is_instance_of::<PyInt>() {
         return file.extract();
+    }
+    if socket::is_plain(file)? {
+        return socket::number(file).map(i64::from);
     }
     let number = file.call_method0(&names(file.py()).fileno).map_err(invalid)?;
     number.extract().map_err(invalid)

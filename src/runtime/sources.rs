@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 
 use mioloop_core::poller::{Interest, Readiness, Registry, Token, Trigger};
 use pyo3::prelude::*;
+use smallvec::SmallVec;
 
 use super::ready::{Ready, Run};
 use crate::py::object::Owned;
@@ -50,11 +51,11 @@ struct Source {
     file: Option<Owned>,
 }
 
-/// What a registration has left behind; dropping it may run Python code.
+/// What a registration has left behind, seldom more than it has room for here; dropping it may run Python code.
 #[derive(Default)]
 pub(crate) struct Left {
-    pub(crate) work: Vec<Ready>,
-    pub(crate) references: Vec<Owned>,
+    pub(crate) work: SmallVec<[Ready; 2]>,
+    pub(crate) references: SmallVec<[Owned; 2]>,
 }
 
 /// Edge-triggered: readiness to read that came while nobody waited for it. (To write needs none: whoever arms writing

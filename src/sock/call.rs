@@ -21,7 +21,7 @@ use crate::py::method::Reply;
 use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::reply;
-use crate::py::socket::SocketKind;
+use crate::py::socket::{SocketKind, number};
 use crate::runtime::sources::Direction;
 use crate::transport::info::python_socket;
 
@@ -95,8 +95,7 @@ impl Call {
             Call::ByMethod(call) => return call.attempt(socket),
         };
         // Asked for each time: if the socket was closed, its number is another's.
-        let number: i32 = socket.call_method0(&names(loop_.py()).fileno)?.extract()?;
-        let fd = Descriptor::new(number).ok_or(Failure::System(Errno::BADF));
+        let fd = Descriptor::new(number(socket)?).ok_or(Failure::System(Errno::BADF));
         match fd.and_then(|fd| call.attempt(loop_, fd)) {
             Ok(value) => Ok(Outcome::Done(value)),
             Err(Failure::System(errno)) if errno.kind() == ErrorKind::WouldBlock => Ok(Outcome::Blocked),

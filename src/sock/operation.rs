@@ -6,7 +6,7 @@
 //! call of its own. The socket stays the caller's.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyWeakrefReference};
+use pyo3::types::PyWeakrefReference;
 
 use mioloop_core::poller::Token;
 
@@ -154,7 +154,7 @@ impl<'py> This<'_, 'py, Operation> {
         };
         let (Some(socket), Some(direction)) = (socket, direction) else { return Ok(()) };
         let fd = readers::descriptor(socket.borrow(py))?;
-        readers::ensure_no_transport(loop_, PyInt::new(py, fd).as_any().as_borrowed())?;
+        readers::check_number(loop_, None, fd)?;
         let future = future::create(loop_)?;
         // What takes no weak reference is never known again.
         let identity =

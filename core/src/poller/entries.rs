@@ -5,9 +5,10 @@
 //! registration without ever meaning another one. The table makes no system
 //! call and cannot tell whether a descriptor is open.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
+
+use rustc_hash::FxHashMap;
 
 /// The low half of a token is the slot, the high half its generation. Slots on
 /// 32-bit systems get a bit more than half: 20 bits are a million descriptors.
@@ -135,7 +136,7 @@ pub(super) struct Entries {
     slots: Vec<Slot>,
     free: Vec<usize>,
     /// Which registration a number means: there may be disowned ones besides.
-    by_fd: HashMap<RawFd, Token>,
+    by_fd: FxHashMap<RawFd, Token>,
 }
 
 impl Entries {
