@@ -30,6 +30,8 @@ const SSL_ERROR_ZERO_RETURN: c_int = 6;
 
 /// A `MemoryBIO` that was so full gives its memory up once it is empty. Bytes.
 const FULL: usize = 2048;
+/// So many times: a connection that needs it again and again keeps it.
+const GIVES_UP: u8 = 4;
 
 /// An `SSL`, `SSL_CTX` or `BIO`.
 pub(super) type Pointer = NonNull<c_void>;
@@ -181,6 +183,8 @@ pub(crate) struct Connection {
     output: Port,
     /// The largest piece that was fed since `incoming` has last given its memory up.
     fed: Cell<usize>,
+    /// How often it still does.
+    gives_up: Cell<u8>,
     owners: [Owned; 3],
 }
 
@@ -229,7 +233,8 @@ impl Connection {
         let owners = [connection.clone_ref(py), incoming.clone_ref(py), outgoing.clone_ref(py)];
         let (incoming, outgoing) = (NonNull::new(rbio)?, NonNull::new(wbio)?);
         let (input, output) = (Port::new(py, library, incoming)?, Port::new(py, library, outgoing)?);
-        let connection = Connection { library, ssl, incoming, outgoing, input, output, fed: Cell::new(0), owners };
+        let (fed, gives_up) = (Cell::new(0), Cell::new(GIVES_UP));
+        let connection = Connection { library, ssl, incoming, outgoing, input, output, fed, gives_up, owners };
         // SAFETY: a live connection, which takes over the new BIOs and gives up its references to the old ones; each
         // `MemoryBIO` has one of its own.
         unsafe {
@@ -281,8 +286,10 @@ impl Connection {
         let behind = self.unread(py) > 0;
         // SAFETY: a live connection, and the thread attached. It may have plain text left of a longer record.
         if records.is_empty() && !behind && unsafe { (self.library.ssl_pending)(self.ssl) } == 0 {
-            if self.fed.get() > FULL {
+            let left = self.gives_up.get();
+            if left > 0 && self.fed.get() > FULL {
                 self.fed.set(0);
+                self.gives_up.set(left - 1);
                 // SAFETY: live, since its owner is.
                 unsafe { self.library.shrink(self.incoming) };
             }
