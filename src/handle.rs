@@ -434,6 +434,8 @@ impl Handle {
 }
 
 impl Fields for Handle {
+    const SPARE_BYTES: usize = memory::BURST_BYTES;
+
     fn class() -> &'static Class {
         &HANDLE
     }

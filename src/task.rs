@@ -80,6 +80,7 @@ impl TaskState {
 
 impl Fields for Task {
     const FINALIZES: bool = true;
+    const SPARE_BYTES: usize = memory::BURST_BYTES;
 
     fn class() -> &'static Class {
         &TASK

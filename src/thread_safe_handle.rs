@@ -141,6 +141,8 @@ impl AsHandle for ThreadSafeHandle {
 }
 
 impl Fields for ThreadSafeHandle {
+    const SPARE_BYTES: usize = memory::BURST_BYTES;
+
     fn class() -> &'static Class {
         &THREAD_SAFE_HANDLE
     }

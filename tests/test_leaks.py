@@ -110,6 +110,14 @@ async def watch_descriptors(loop: Loop, count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def make_bursts(loop: Loop) -> None:
+    """Reach the limits of the memory that dead handles and tasks leave to the next ones."""
+    for number in range(50_000):
+        loop.call_soon(id, number)
+        loop.call_soon_threadsafe(id, number)
+    await asyncio.gather(*(asyncio.sleep(0) for _ in range(15_000)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "rounds",
@@ -129,6 +137,7 @@ def test_nothing_grows(loop: Loop, loop_kind: str, rounds: Rounds) -> None:
     count = MANY if loop_kind == "mioloop" else MANY // 10
     # Warm up: some of a loop's descriptors, like the one it sleeps with, are made when needed.
     loop.run_until_complete(asyncio.sleep(0.002))
+    loop.run_until_complete(make_bursts(loop))
     loop.run_until_complete(rounds(loop, count // 10))
     before = measure()
     loop.run_until_complete(rounds(loop, count))

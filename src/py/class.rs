@@ -98,6 +98,8 @@ impl Class {
 pub(crate) trait Fields: Sized + Send + Sync + 'static {
     /// Has the class a finalizer?
     const FINALIZES: bool = false;
+    /// Memory of dead objects kept for reuse, at most: several hundred objects.
+    const SPARE_BYTES: usize = 96 << 10;
 
     fn class() -> &'static Class;
     /// What an object is before its `__init__`, and after its end. Classes that Python cannot instantiate have none.
@@ -301,7 +303,7 @@ pub(crate) fn define<'py, T: Fields>(
     }
     class.type_object.store(made.as_type_ptr(), Relaxed);
     std::mem::forget(made.clone());
-    class.spares.set_object_size(offset + size_of::<T>());
+    class.spares.set_room(T::SPARE_BYTES / (offset + size_of::<T>()));
     if inherits {
         class.base_fields.learn(&made, base_size)?;
     }

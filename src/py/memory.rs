@@ -1,7 +1,7 @@
 #![allow(unsafe_code)]
 //! The life of native objects: made, shown to the collector, freed, or kept for reuse.
 //!
-//! Dead objects of the classes that come and go most are kept, up to `MOST_BYTES` each, and revived instead of allocated:
+//! Dead objects of the classes that come and go most are kept, up to `Fields::SPARE_BYTES`, and revived instead of allocated:
 //! a handle or future then costs no allocator call. `class.rs` says what the objects are; nothing here looks inside.
 
 #[cfg(not(Py_GIL_DISABLED))]
@@ -15,9 +15,10 @@ use pyo3::prelude::*;
 use super::class::{Class, Fields, fields_ptr};
 use super::object::Owned;
 
-/// Memory of dead objects kept for reuse, at most, for each class: several hundred objects.
-#[cfg(not(Py_GIL_DISABLED))]
-const MOST_BYTES: usize = 96 << 10;
+/// `Fields::SPARE_BYTES` of classes that come in bursts: what a thread queues for a loop before it must let go of the
+/// interpreter, the tasks of a `gather`. Freed, such a burst would leave whole arenas to the system, which has to clear
+/// each page of them for the next one.
+pub(crate) const BURST_BYTES: usize = 4 << 20;
 
 /// Dead objects, each with its reference to the class; a list through the first word of what were their fields.
 /// Free-threaded builds keep none.
@@ -49,12 +50,12 @@ impl Spares {
         }
     }
 
-    /// Tells how large the objects are. Before that none is kept.
-    pub(super) fn set_object_size(&self, bytes: usize) {
+    /// Tells how many objects may be kept. Before that none is.
+    pub(super) fn set_room(&self, objects: usize) {
         #[cfg(not(Py_GIL_DISABLED))]
-        self.room.set(MOST_BYTES / bytes);
+        self.room.set(objects);
         #[cfg(Py_GIL_DISABLED)]
-        let _ = bytes;
+        let _ = objects;
     }
 
     /// The memory of a dead object, alive again: base fields zero, our fields uninitialised, not tracked.
