@@ -264,9 +264,5 @@ fn number(file: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
     if file.is_instance_of::<PyInt>() {
         return file.extract();
     }
-    if socket::is_plain(file)? {
-        return socket::number(file).map(i64::from);
-    }
-    let number = file.call_method0(&names(file.py()).fileno).map_err(invalid)?;
-    number.extract().map_err(invalid)
+    socket::number(file).map_err(invalid)
 }

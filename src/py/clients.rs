@@ -1,14 +1,12 @@
-#![allow(unsafe_code)]
 //! A server's connections: what asyncio's `Server` does when one begins and when one ends.
 //!
 //! Since 3.13 a server has a `WeakSet` of its transports, whose Python methods cost more than the transport itself: where
 //! the server and its set are asyncio's own and as they were, the weak reference goes into the set's `data` directly,
 //! which is all that the methods do. Else they are called.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PySet};
+use pyo3::types::{PyList, PySet, PyWeakrefReference};
 
 use super::compat;
 use super::names::names;
@@ -56,10 +54,7 @@ pub(crate) fn attach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     let py = server.py();
     match Clients::of(server)? {
         Some(clients) if !clients.sockets.is_none() => {
-            // SAFETY: attached, live objects; a new reference, or null with an exception.
-            let reference = unsafe { ffi::PyWeakref_NewRef(transport.as_ptr(), clients.remove.as_ptr()) };
-            // SAFETY: as above.
-            clients.data.add(unsafe { Bound::from_owned_ptr_or_err(py, reference)? })
+            clients.data.add(PyWeakrefReference::new_with(transport, &clients.remove)?)
         }
         _ if compat::SERVER_KNOWS_TRANSPORTS => server.call_method1(&names(py).attach, (transport,)).map(|_| ()),
         _ => server.call_method0(&names(py).attach).map(|_| ()),
@@ -71,10 +66,7 @@ pub(crate) fn detach(server: &Bound<'_, PyAny>, transport: &Bound<'_, PyAny>) ->
     let py = server.py();
     match Clients::of(server)? {
         Some(clients) => {
-            // SAFETY: as in `attach`.
-            let reference = unsafe { ffi::PyWeakref_NewRef(transport.as_ptr(), std::ptr::null_mut()) };
-            // SAFETY: as above.
-            clients.data.discard(unsafe { Bound::from_owned_ptr_or_err(py, reference)? })?;
+            clients.data.discard(PyWeakrefReference::new(transport)?)?;
             if clients.data.is_empty() && clients.sockets.is_none() {
                 server.call_method0("_wakeup")?;
             }

@@ -54,23 +54,23 @@ pub(crate) fn is_plain(object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
     Ok(SOCKET.is_class_of(object) && SOCKET.holds(object.py())?)
 }
 
-/// `fileno()`, -1 once the socket is closed.
+/// `file.fileno()`: -1 of a socket that is closed.
 ///
 /// A plain socket's is the first field of the object in C, which `_socket` has never moved. It is believed when it has been
 /// right of two sockets with different numbers.
 #[inline]
-pub(crate) fn number(socket: Borrowed<'_, '_, PyAny>) -> PyResult<c_int> {
-    let plain = is_plain(socket)?;
+pub(crate) fn number(file: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
+    let plain = is_plain(file)?;
     let seen = SEEN.load(Relaxed);
     if plain && seen == BELIEVED {
-        return Ok(first_field(socket));
+        return Ok(first_field(file).into());
     }
-    let number = socket.call_method0(&names(socket.py()).fileno)?.extract()?;
+    let number = file.call_method0(&names(file.py()).fileno)?.extract()?;
     if plain && number >= 0 && seen != DOUBTED {
-        let next = match first_field(socket) {
-            field if field != number => DOUBTED,
-            _ if seen >= 0 && seen != number => BELIEVED,
-            _ => number,
+        let next = match first_field(file) {
+            field if i64::from(field) != number => DOUBTED,
+            field if seen >= 0 && seen != field => BELIEVED,
+            field => field,
         };
         SEEN.store(next, Relaxed);
     }

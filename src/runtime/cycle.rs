@@ -24,8 +24,10 @@ use crate::py::thread::thread_tag;
 const MOST_TURNS: u32 = 64;
 /// Time without a look at the kernel, at most, unless a few callbacks take longer: 250 microseconds.
 const MOST_TIME_NS: u64 = 250_000;
-/// Turns between looks at the clock, while no timer makes each turn look: few, or many while turns are quick.
-const CLOCK_TURNS: (u32, u32) = (4, 16);
+/// Turns between looks at the clock, while no timer makes each turn look.
+const CLOCK_TURNS: u32 = 4;
+/// The same while turns are quick.
+const QUICK_CLOCK_TURNS: u32 = 16;
 /// The mean of turns that are quick, at most: 2 microseconds.
 const QUICK_TURN_NS: u64 = 2_000;
 /// Connections whose writes wait for one another, at most.
@@ -100,7 +102,7 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
     }
     let elapsed = now.saturating_sub(last.time_ns);
     let quick = elapsed > 0 && elapsed < u64::from(last.turns) * QUICK_TURN_NS;
-    last.clock_turn = last.turns + if quick { CLOCK_TURNS.1 } else { CLOCK_TURNS.0 };
+    last.clock_turn = last.turns + if quick { QUICK_CLOCK_TURNS } else { CLOCK_TURNS };
     if !busy || look || last.turns >= MOST_TURNS || elapsed >= MOST_TIME_NS {
         let wait = match deadline {
             _ if busy => Wait::Now,
@@ -109,7 +111,7 @@ fn turn(this: Loop<'_, '_>, last: &mut LastPoll) -> PyResult<()> {
             Some(deadline) => Wait::For((deadline - now).min(LONGEST_WAIT_NS)),
         };
         poll(this, wait)?;
-        *last = LastPoll { turns: 0, time_ns: NOT_LOOKED, clock_turn: CLOCK_TURNS.0 };
+        *last = LastPoll { turns: 0, time_ns: NOT_LOOKED, clock_turn: CLOCK_TURNS };
         if deadline.is_some() {
             now = now_ns(this)?;
             last.time_ns = now;

@@ -95,7 +95,7 @@ impl Call {
             Call::ByMethod(call) => return call.attempt(socket),
         };
         // Asked for each time: if the socket was closed, its number is another's.
-        let fd = Descriptor::new(number(socket)?).ok_or(Failure::System(Errno::BADF));
+        let fd = Descriptor::new(i32::try_from(number(socket)?)?).ok_or(Failure::System(Errno::BADF));
         match fd.and_then(|fd| call.attempt(loop_, fd)) {
             Ok(value) => Ok(Outcome::Done(value)),
             Err(Failure::System(errno)) if errno.kind() == ErrorKind::WouldBlock => Ok(Outcome::Blocked),
