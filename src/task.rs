@@ -24,7 +24,7 @@ use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::registry;
 use crate::runtime::Runtime;
-use crate::runtime::ready::Ready;
+use crate::runtime::ready::{Ready, Run};
 
 /// `mioloop.Task`.
 pub(crate) struct Task {
@@ -157,7 +157,11 @@ pub(crate) struct Options<'a, 'py> {
 pub(crate) fn create<'py>(loop_: This<'_, 'py, Runtime>, options: &Options<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let state = prepare(options)?;
     let task = Task { future: LoopCell::new(FutureState::on(loop_)?), state: LoopCell::new(state) };
-    let object = memory::create(loop_.py(), task)?;
+    let object = memory::create_untracked(loop_.py(), task)?;
+    // Of a loop that runs, and so is no garbage, the collector need not see what has not begun: see `step::begin`.
+    if options.eager_start || !loop_.is_running() || !loop_.is_direct() {
+        memory::track_new(object.as_borrowed());
+    }
     let this = This::<Task>::of_exact(object.as_borrowed()).expect("it was made a task above");
     start(this, &loop_.object(), Some(loop_), options.eager_start)?;
     Ok(object)
@@ -209,7 +213,7 @@ fn start<'py>(
         Some(runtime) => Ok(runtime.is_running()),
         None => loop_.call_method0(&names(this.py()).is_running)?.is_truthy(),
     };
-    let started = if eager && running()? { step::start_eagerly(this, loop_) } else { this.schedule_step() };
+    let started = if eager && running()? { step::start_eagerly(this, loop_) } else { this.schedule(step::begin) };
     if let Err(error) = started {
         if eager {
             // A task that never began is not one that was destroyed while pending.
@@ -272,12 +276,14 @@ impl<'py> This<'_, 'py, Task> {
 
     /// Queues the next step.
     fn schedule_step(&self) -> PyResult<()> {
+        self.schedule(step::run)
+    }
+
+    fn schedule(&self, run: Run) -> PyResult<()> {
         let py = self.py();
         let loop_ = self.as_future().loop_object()?;
         match Runtime::receive(loop_.as_borrowed()) {
-            Some(runtime) if runtime.is_direct() => {
-                Ok(runtime.schedule(py, Ready { object: self.owned(), run: step::run })?)
-            }
+            Some(runtime) if runtime.is_direct() => Ok(runtime.schedule(py, Ready { object: self.owned(), run })?),
             _ => {
                 let step = self.object().getattr(&names(py).step)?;
                 crate::future::call_soon(&loop_, &step, None, &self.context()?)

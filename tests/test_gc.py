@@ -244,6 +244,50 @@ def test_a_task_made_before_the_run_is_seen_by_the_collector(loop: Loop) -> None
     assert gc.is_tracked(task)
 
 
+def test_tasks_that_did_not_begin_are_seen_by_the_collector(loop: Loop) -> None:
+    """The run ends before they do: one that is kept, one that asyncio's register gives out."""
+    kept: list[asyncio.Task[Any]] = []
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        kept.append(running.create_task(asyncio.sleep(0)))
+        running.create_task(asyncio.sleep(0))
+        running.stop()
+
+    loop.create_task(main())
+    loop.run_forever()
+    tasks = asyncio.all_tasks(loop)
+    assert len(tasks) == 2
+    assert all(gc.is_tracked(task) for task in [*tasks, *kept])
+    loop.run_until_complete(asyncio.gather(*tasks))
+
+
+def test_a_task_that_began_is_collected_with_its_cycle(loop: Loop) -> None:
+    """Pending, known to nobody but what it waits for; and done, known to its own result."""
+    canary = Canary()
+    ref = weakref.ref(canary)
+    reports: list[str] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context["message"]))
+
+    async def waits(canary: Canary) -> None:
+        await loop.create_future()
+
+    async def refers(canary: Canary) -> list[Any]:
+        return [asyncio.current_task(), canary]
+
+    async def main(canary: Canary) -> None:
+        running = asyncio.get_running_loop()
+        tasks = [running.create_task(waits(canary)), running.create_task(refers(canary))]
+        await asyncio.sleep(0)
+        assert all(gc.is_tracked(task) for task in tasks)
+
+    loop.run_until_complete(main(canary))
+    del canary
+    gc.collect()
+    assert ref() is None
+    assert reports == ["Task was destroyed but it is pending!"]
+
+
 def test_handles_that_are_kept_are_seen_by_the_collector(loop: Loop) -> None:
     handles = [loop.call_soon(id, None) for _ in range(3)]
     assert all(gc.is_tracked(handle) for handle in handles)

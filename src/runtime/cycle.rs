@@ -70,11 +70,11 @@ pub(crate) fn run(this: Loop<'_, '_>) -> PyResult<()> {
     };
     this.shared.stopping.store(false, Relaxed);
     this.shared.running.store(0, Relaxed);
-    // Only a loop that does not run can be garbage: what others hold too, the collector must see from here on.
+    // Only a loop that does not run can be garbage: what others hold too, or get from asyncio's register of tasks, the
+    // collector must see from here on.
     let mut core = this.core.open(this.py());
     this.shared.inbox.drain(&mut core.ready);
-    let shared = core.ready.iter().filter(|work| memory::is_shared(&work.object));
-    shared.for_each(|work| memory::track(work.object.borrow(this.py())));
+    core.ready.iter().for_each(|work| memory::track(work.object.borrow(this.py())));
     drop(core);
     result.and(this.leave_task())
 }

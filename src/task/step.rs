@@ -13,6 +13,7 @@ use crate::py::call::{Step, is_generator, send_none, throw};
 use crate::py::class::This;
 use crate::py::context::{Snapshot, in_context};
 use crate::py::errors::{self, Error};
+use crate::py::memory;
 use crate::py::method::{Receiver, Reply};
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -21,7 +22,16 @@ use crate::py::reply;
 use crate::runtime::Runtime;
 use crate::runtime::ready::{Failure, Ready};
 
-/// The unit of work of a task on one of our loops: its first step, its next one, or its wake-up.
+/// The first step of a task on one of our loops. The collector sees the task from here on.
+///
+/// While many tasks are made, most of what young collections look at are tasks that wait for this: each is in the queue
+/// of a loop that runs, so none can be garbage. When the run ends, `cycle.rs` shows what is left of them.
+pub(crate) fn begin(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {
+    memory::track(object.borrow(loop_.py()));
+    run(loop_, object)
+}
+
+/// The unit of work of a task on one of our loops: its next step, or its wake-up.
 pub(crate) fn run(loop_: This<'_, '_, Runtime>, object: Owned) -> Result<(), Failure> {
     let py = loop_.py();
     let this = This::<Task>::of(object.borrow(py)).expect("the object is chosen with the function");
