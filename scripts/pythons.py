@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OLDEST, NEWEST = (3, 10), (3, 15)
+OLDEST_FREE_THREADED = (3, 14)  # of those that PyO3 knows
 
 PROBE = """
 import importlib.util, json, platform, sys, sysconfig, venv, ensurepip
@@ -85,7 +86,8 @@ def probe(path: str) -> Interpreter | None:
         return None
     facts = json.loads(answer.stdout)
     version = tuple(facts["version"])
-    if not facts["cpython"] or not OLDEST <= version <= NEWEST:
+    oldest = OLDEST_FREE_THREADED if facts["free_threaded"] else OLDEST
+    if not facts["cpython"] or not oldest <= version <= NEWEST:
         return None
     suffix = "t" * facts["free_threaded"] + "d" * facts["debug"]
     name = f"{version[0]}.{version[1]}{suffix}"

@@ -183,10 +183,10 @@ fn create_task<'py>(loop_: Loop<'_, 'py>, args: Args<'_, 'py>) -> Reply<'py> {
             options.name = given;
         } else if same_name(name, &names.context)? && compat::CREATE_TASK_HAS_CONTEXT {
             options.context = given;
-        } else if same_name(name, &names.eager_start)? && compat::CREATE_TASK_PASSES_KEYWORDS {
+        } else if same_name(name, &names.eager_start)? && compat::create_task_passes_keywords(py)? {
             options.eager_start = value.is_truthy()?;
         } else if args.len() > 0 || !name.eq("coro")? {
-            let method = if compat::CREATE_TASK_PASSES_KEYWORDS { "Task" } else { "create_task" };
+            let method = if compat::create_task_passes_keywords(py)? { "Task" } else { "create_task" };
             return Err(unexpected_keyword(method, name));
         }
     }

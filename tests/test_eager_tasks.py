@@ -293,7 +293,7 @@ def test_eager_start_of_the_constructor(loop: Loop) -> None:
 
 
 def test_eager_start_keyword_of_create_task(loop: Loop) -> None:
-    """Public since 3.14; before, an unexpected keyword."""
+    """Public since 3.14, known to late releases of 3.13; before, an unexpected keyword."""
 
     async def nothing() -> None: ...
 

@@ -43,9 +43,6 @@ pub(crate) const CANCELLED_ERROR_IS_KEPT: bool = cfg!(Py_3_11);
 /// `Task(context=...)` refuses what is not a `contextvars.Context` at once: 3.15. Before, the first step fails.
 pub(crate) const CHECKS_TASK_CONTEXT: bool = cfg!(Py_3_15);
 
-/// `loop.create_task(coro, **kwargs)` hands unknown keywords to the task factory: 3.14; 3.13 patch releases too.
-pub(crate) const CREATE_TASK_PASSES_KEYWORDS: bool = cfg!(Py_3_14);
-
 /// `create_task(context=...)`: 3.11.
 pub(crate) const CREATE_TASK_HAS_CONTEXT: bool = cfg!(Py_3_11);
 
@@ -96,11 +93,11 @@ pub(crate) fn datagram_bases(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>>
 #[inline(always)]
 pub(super) fn let_other_threads_refer_to(object: Borrowed<'_, '_, PyAny>) {
     // SAFETY: attached, a live object.
-    #[cfg(Py_GIL_DISABLED)]
+    #[cfg(all(Py_3_14, Py_GIL_DISABLED))]
     unsafe {
         ffi::PyUnstable_EnableTryIncRef(object.as_ptr());
     }
-    #[cfg(not(Py_GIL_DISABLED))]
+    #[cfg(not(all(Py_3_14, Py_GIL_DISABLED)))]
     let _ = object;
 }
 
@@ -197,6 +194,16 @@ pub(crate) fn warn_of_long_throw(py: Python<'_>) -> PyResult<()> {
     }
     let text = c"the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
     PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), text, 1)
+}
+
+/// `loop.create_task(coro, **kwargs)` hands keywords that it does not know to the task: 3.14, and late releases of 3.13.
+pub(crate) fn create_task_passes_keywords(py: Python<'_>) -> PyResult<bool> {
+    if cfg!(any(Py_3_14, not(Py_3_13))) {
+        return Ok(cfg!(Py_3_14));
+    }
+    let function = py.import("asyncio.base_events")?.getattr("BaseEventLoop")?.getattr("create_task")?;
+    let flags: std::ffi::c_int = function.getattr("__code__")?.getattr("co_flags")?.extract()?;
+    Ok(flags & ffi::CO_VARKEYWORDS != 0)
 }
 
 /// The loop of a future that was given none.
