@@ -81,6 +81,7 @@ def main() -> int:
     options = parser.parse_args()
     names = options.names or [name for name in SUITES if name != "websockets"]
     work = options.work or Path(tempfile.mkdtemp(prefix="suites-"))
+    work.mkdir(parents=True, exist_ok=True)
     passed = failed = 0
     for name in names:
         source = fetch(name, work) if name != "websockets" else options.websockets.resolve()
