@@ -24,7 +24,7 @@ use crate::runtime::{Runtime, cycle};
 use crate::timer_handle::{self, When};
 use crate::tls;
 use crate::transport::{datagram, pipe, read_pipe, stream, write_pipe};
-use crate::{dns, future, readers, server, sock, task, thread_safe_handle};
+use crate::{child, dns, future, readers, server, sock, task, thread_safe_handle};
 
 /// Adds the fast methods. Called once, at import.
 pub(crate) fn define(py: Python<'_>) -> PyResult<()> {
@@ -65,6 +65,7 @@ fn methods() -> Vec<Method<Runtime>> {
         Method::one_arg(c"_forget_lookup", c"Nobody waits for this future any more.", dns::forget_lookup),
     ];
     methods.extend(readers::methods());
+    methods.extend(child::methods());
     methods.extend(sock::methods());
     methods
 }

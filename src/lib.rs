@@ -3,6 +3,7 @@
 //! Imported by `python/mioloop/__init__.py`. Names and asyncio's registers are looked up first, since every class uses them.
 
 mod address;
+mod child;
 mod dns;
 mod event_loop;
 mod future;
@@ -46,6 +47,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SSLTransport", tls::define(py)?)?;
     module.add("WritePipeTransport", transport::write_pipe::define(py)?)?;
     server::define(py)?;
+    child::define(py)?;
     dns::lookups::define(py)?;
     event_loop::define(py)?;
     module.add_class::<runtime::Runtime>()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mioloop
 import pytest
 
 Loop = asyncio.AbstractEventLoop
@@ -402,10 +403,10 @@ def test_no_child_watcher_is_asked(own: None, run: Run, monkeypatch: pytest.Monk
 def test_a_thread_waits_where_there_is_no_pidfd(
     own: None, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pidfd_open(pid: int, flags: int = 0) -> int:
+    def watch_child(loop: mioloop.Loop, pid: int, *callback: Any) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(os, "pidfd_open", pidfd_open, raising=False)
+    monkeypatch.setattr(mioloop.Loop, "_watch_child", watch_child)
 
     async def main() -> None:
         process = await asyncio.create_subprocess_exec("sh", "-c", "cat; exit 7", stdin=PIPE)
@@ -432,3 +433,34 @@ def test_a_closed_loop_leaves_no_descriptor(own: None, new_loop: LoopFactory) ->
     process.wait()
     transport.close()
     assert [line for line in descriptors() if "pidfd" in line] == []
+
+
+def test_an_ended_child_leaves_no_descriptor(own: None, run: Run) -> None:
+    """The pidfd is closed before anybody hears of the end."""
+    left: list[set[str]] = []
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def process_exited(self) -> None:
+            left.append({line for line in descriptors() if "pidfd" in line})
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.subprocess_exec(
+            Protocol, "true", stdin=None, stdout=None, stderr=None
+        )
+        await transport._wait()  # type: ignore[attr-defined]
+        transport.close()
+
+    run(main())
+    assert left == [set()]
+
+
+def test_watching_a_child_has_errors_of_its_own(own: None, new_loop: LoopFactory) -> None:
+    loop: Any = new_loop()
+    with pytest.raises(OSError):
+        loop._watch_child(0, print)
+    with pytest.raises(TypeError):
+        loop._watch_child("1", print)
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loop._watch_child(os.getpid(), print)

@@ -52,7 +52,6 @@ class Hooks:
 
     # Child processes.
     _log_subprocess = _Base._log_subprocess
-    _child_watcher_callback = _Unix._child_watcher_callback
 
     # Sending files.
     _check_sendfile_params = _Base._check_sendfile_params

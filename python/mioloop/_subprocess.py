@@ -2,7 +2,7 @@
 
 `_loop.Loop` takes the functions of this file as its methods. A child is the standard
 library's `subprocess.Popen` in asyncio's transport; its pipes go through `_pipes`. Its end
-is a readable pidfd, or where there is none, the return of waitid() in a thread of its own.
+is a readable pidfd (`src/child.rs`), or else the return of waitid() in a thread of its own.
 No child watcher and no signal is used, so SIGCHLD stays the user's and every thread's loop
 can have children. Only the child itself is ever waited for.
 """
@@ -131,10 +131,9 @@ def _watch_exit(loop: Loop, transport: Any) -> None:
     """Have the transport told when its child has ended."""
     process = transport.get_extra_info("subprocess")
     try:
-        _ExitWatch(os.pidfd_open(process.pid)).start(loop, transport, process)
-    except (AttributeError, OSError):
-        # A Python, a kernel or a sandbox may have no pidfds; and the process may have no
-        # descriptor left.
+        loop._watch_child(process.pid, _tell_exit, loop, transport, process)
+    except OSError:
+        # A kernel or a sandbox may have no pidfds; and the process may have no descriptor left.
         thread = threading.Thread(
             target=_wait_in_thread,
             args=(loop, transport, process),
@@ -142,31 +141,6 @@ def _watch_exit(loop: Loop, transport: Any) -> None:
             daemon=True,
         )
         thread.start()
-
-
-class _ExitWatch:
-    """Owner of a pidfd. Loop thread only.
-
-    It lives in the loop's registration. So if the loop is closed before the child has ended,
-    the descriptor is closed with it.
-    """
-
-    __slots__ = ("pidfd",)
-
-    def __init__(self, pidfd: int) -> None:
-        self.pidfd = pidfd
-
-    def start(self, loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
-        """Register with the loop, which keeps this object from now on."""
-        loop._add_reader(self.pidfd, self.on_exit, loop, transport, process)
-
-    def on_exit(self, loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
-        """Reader of the pidfd: the child has ended."""
-        loop._remove_reader(self.pidfd)
-        loop._child_watcher_callback(process.pid, _reap(process), transport)
-
-    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
-        _close(self.pidfd)
 
 
 def _wait_in_thread(loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
@@ -187,7 +161,8 @@ def _wait_in_thread(loop: Loop, transport: Any, process: subprocess.Popen[bytes]
 
 
 def _tell_exit(loop: Loop, transport: Any, process: subprocess.Popen[bytes]) -> None:
-    loop._child_watcher_callback(process.pid, _reap(process), transport)
+    """The child has ended. Its transport hears of it in the next turn, as in asyncio."""
+    loop.call_soon_threadsafe(transport._process_exited, _reap(process))
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:

@@ -15,11 +15,11 @@ use crate::py::class::This;
 use crate::py::errors::Error;
 use crate::runtime::Io;
 use crate::runtime::ready::Ready;
-use crate::runtime::sources::{Direction, Owner, Refused};
+use crate::runtime::sources::{Direction, Left, Owner, Refused};
 
-/// Transports whose descriptor somebody else has closed: its number is another file's by now.
-fn evict(py: Python<'_>, left: &[Ready]) -> PyResult<()> {
-    for work in left {
+/// Tells those whose descriptor somebody else has closed: its number is another file's by now.
+pub(crate) fn evict(py: Python<'_>, left: Left) -> PyResult<()> {
+    for work in &left.work {
         let object = work.object.borrow(py);
         if let Some(stream) = This::<Transport<Stream>>::of_exact(object) {
             stream.lose_descriptor()?;
@@ -27,7 +27,7 @@ fn evict(py: Python<'_>, left: &[Ready]) -> PyResult<()> {
             datagrams.lose_descriptor()?;
         }
     }
-    Ok(())
+    handle::cancel_all(py, left.work)
 }
 
 impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
@@ -47,9 +47,7 @@ impl<'py, K: Kind> This<'_, 'py, Transport<K>> {
             sources.attach(registry, fd.number(), Owner::Transport, K::TO_THE_END)
         };
         let (token, left) = attached.map_err(Error::Io)?;
-        evict(py, &left.work)?;
-        handle::cancel_all(py, left.work)?;
-        drop(left.references);
+        evict(py, left)?;
         self.state.open(py).token = Some(token);
         Ok(token)
     }

@@ -2,12 +2,14 @@
 """Runs the test suites that other packages ship, on asyncio and on mioloop, and compares.
 
     python tests/ecosystem/suites.py [aiohttp anyio uvicorn] [--work FOLDER] [--match EXPRESSION]
-    python tests/ecosystem/suites.py --websockets CHECKOUT websockets
+    python tests/ecosystem/suites.py --websockets FOLDER websockets
 
 Run by `scripts/check.py --stages suites` in an environment with the dependency group `suites`. The
-sdists come from PyPI, in the versions that are installed. What fails on mioloop and passes on
-asyncio is our failure, unless `EXPECTED` says why it cannot pass; what fails on both is the
-machine's or the package's. The last line is `N passed, N failed`. No test is changed.
+sdists come from PyPI, in the versions that are installed; those of websockets have no such tests,
+but its source in Debian has: FOLDER is what `apt-get source python-websockets` makes. What fails on
+mioloop and passes on asyncio is our failure, unless `EXPECTED` says why it cannot pass; what fails
+on both is the machine's or the package's. The last line is `N passed, N failed`. No test is
+changed.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ SUITES = {
     ),
     "anyio": Suite(("-p", "anyio", "-m", "not network")),
     "uvicorn": Suite(("--ignore=tests/benchmarks",), workers=4),
-    # Its sdists ship no test that runs a loop: only with --websockets, a checkout of its source.
+    # Only with --websockets, which is imported from there, whatever version is installed.
     "websockets": Suite(("-p", "no:anyio"), tests=("tests/asyncio", "tests/legacy")),
 }
 
@@ -76,11 +78,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="suite", help=f"of: {' '.join(SUITES)}")
     parser.add_argument("--work", type=Path, help="keep sources and reports here")
-    parser.add_argument("--websockets", type=Path, help="a checkout of websockets")
+    parser.add_argument("--websockets", type=Path, help="a folder with the source of websockets")
     parser.add_argument("--match", help="run matching tests only, as pytest's -k")
     options = parser.parse_args()
     names = options.names or [name for name in SUITES if name != "websockets"]
     work = options.work or Path(tempfile.mkdtemp(prefix="suites-"))
+    work.mkdir(parents=True, exist_ok=True)
     passed = failed = 0
     for name in names:
         source = fetch(name, work) if name != "websockets" else options.websockets.resolve()
