@@ -8,7 +8,7 @@ import asyncio
 import sys
 from asyncio import _CoroutineLike
 from asyncio.events import _TaskFactory
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from contextvars import Context
 from socket import AddressFamily, SocketKind, socket
 from ssl import MemoryBIO, SSLObject
