@@ -66,7 +66,10 @@ impl Layout {
         let shared = sample.getattr("__dict__")?;
         let shows = valid() == 1 && dict() == shared.as_ptr();
         sample.setattr("__dict__", PyDict::new(sample.py()))?;
-        Ok(shows && valid() == 0)
+        let moved = valid() == 0;
+        // Its end may want them.
+        sample.setattr("__dict__", shared)?;
+        Ok(shows && moved)
     }
 
     /// The attributes of an instance that has them inside, null where there is none. They may not be kept: the next Python

@@ -54,17 +54,20 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
 }
 
 /// A server's protocol, which has more attributes than a client's, and a reader that reads nothing. Of their loop they want
-/// to know whether it is in debug mode, and a future.
+/// to know whether it is in debug mode, and a future, of which the protocol's end wants to know whether it is done.
 fn samples<'py>(
     protocol: &Bound<'py, PyType>,
     reader: &Bound<'py, PyType>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let py = reader.py();
+    let (no, namespace) = (py.get_type::<PyBool>(), py.import("types")?.getattr("SimpleNamespace")?);
+    let (answers, keywords) = (PyDict::new(py), PyDict::new(py));
+    answers.set_item("done", &no)?;
+    let future = py.import("functools")?.call_method("partial", (&namespace,), Some(&answers))?;
+    keywords.set_item("get_debug", &no)?;
+    keywords.set_item("create_future", future)?;
+    let loop_ = namespace.call((), Some(&keywords))?;
     let keywords = PyDict::new(py);
-    keywords.set_item("get_debug", py.get_type::<PyBool>())?;
-    keywords.set_item("create_future", py.get_type::<PyAny>())?;
-    let loop_ = py.import("types")?.call_method("SimpleNamespace", (), Some(&keywords))?;
-    keywords.clear();
     keywords.set_item("loop", loop_)?;
     let reader = reader.call((), Some(&keywords))?;
     let protocol = protocol.call((&reader, py.get_type::<PyAny>()), Some(&keywords))?;
