@@ -7,6 +7,7 @@
 pub(crate) mod callbacks;
 pub(crate) mod iterator;
 pub(crate) mod methods;
+pub(crate) mod operation;
 mod state;
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration};

@@ -41,7 +41,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Future", future::methods::define(py)?)?;
     module.add("Task", task::methods::define(py)?)?;
     module.add("DatagramTransport", transport::datagram::define(py)?)?;
-    module.add("Operation", sock::operation::define(py)?)?;
+    module.add("Operation", future::operation::define(py)?)?;
     module.add("ReadPipeTransport", transport::read_pipe::define(py)?)?;
     module.add("StreamTransport", transport::stream::define(py)?)?;
     module.add("SSLTransport", tls::define(py)?)?;

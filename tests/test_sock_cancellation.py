@@ -52,6 +52,26 @@ def test_cancelled_receivers_lose_nothing(run: Run, pair: Pair) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("name", ["_CTask", "_PyTask"])
+def test_tasks_of_other_kinds_that_are_cancelled(run: Run, pair: Pair, name: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        kind = getattr(asyncio.tasks, name)
+        loop.set_task_factory(lambda loop, coro, **more: kind(coro, loop=loop, **more))
+        ours, theirs = pair
+        await cancelled(await waiting(loop.sock_recv(ours, 10)))
+        assert loop.remove_reader(ours) is False
+        task = await waiting(loop.sock_recv(ours, 10))
+        assert type(task) is kind
+        theirs.send(b"kept")
+        assert await task == b"kept"
+        fill(ours)
+        await cancelled(await waiting(loop.sock_sendall(ours, b"x")))
+        assert loop.remove_writer(ours) is False
+
+    run(main())
+
+
 @DATAGRAMS
 def test_cancelled_receivers_lose_no_datagram(run: Run, datagrams: Pair) -> None:
     async def main() -> None:
@@ -161,6 +181,28 @@ def test_blocking_sockets_in_debug_mode(run: Run) -> None:
                 for call in calls_of(asyncio.get_running_loop(), sock):
                     with pytest.raises(ValueError, match="^the socket must be non-blocking$"):
                         await call()
+
+    run(main(), debug=True)
+
+
+def test_a_socket_that_is_made_blocking_while_it_waits(run: Run, datagrams: Pair) -> None:
+    """Debug mode looks at it once."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = datagrams
+        for receive in (
+            lambda: loop.sock_recv(ours, 10),
+            lambda: loop.sock_recv_into(ours, bytearray(10)),
+            lambda: loop.sock_recvfrom(ours, 10),
+            lambda: loop.sock_recvfrom_into(ours, bytearray(10)),
+        ):
+            ours.setblocking(False)
+            task = await waiting(receive())
+            ours.setblocking(True)
+            theirs.sendto(b"x", ours.getsockname())
+            received = await task
+            assert received in (b"x", 1, (b"x", theirs.getsockname()), (1, theirs.getsockname()))
 
     run(main(), debug=True)
 

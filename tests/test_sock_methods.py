@@ -57,6 +57,25 @@ def test_recv(run: Run, pair: Pair) -> None:
     run(main())
 
 
+def test_received_bytes_that_are_kept_stay_what_they_are(run: Run, pair: Pair) -> None:
+    """Those that nobody keeps may be used again for the next message of the size."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair
+        kept: list[Any] = []
+        for number in range(30):
+            message = bytes([number]) * 1024
+            theirs.send(message)
+            received = await loop.sock_recv(ours, 4096)
+            assert (received, hash(received)) == (message, hash(message))
+            kept.append([received, memoryview(received), None][number % 3])
+        for number, it in enumerate(kept):
+            assert it is None or bytes(it) == bytes([number]) * 1024
+
+    run(main())
+
+
 def test_recv_into(run: Run, pair: Pair) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -138,14 +138,54 @@ def test_feed_data_replaced_on_an_instance_with_other_attributes(run: Run, chang
     run(main())
 
 
-def test_data_received_replaced_on_the_instance(run: Run) -> None:
+@pytest.mark.parametrize("change", ["nothing", "add", "add and delete", "look", "replace", "wait"])
+def test_data_received_replaced_on_the_instance(run: Run, change: str) -> None:
     async def main() -> None:
         reader, writer, peer = await streams()
         protocol: Any = writer.transport.get_protocol()
+        if change == "look":
+            assert "_paused" in protocol.__dict__
+        elif change == "replace":
+            protocol.__dict__ = dict(reversed(protocol.__dict__.items()))
+        elif change != "nothing":
+            protocol.name = "of the user's own"
+        if change != "wait":
+            peer.send(b"before ")
+            assert await reader.read(7) == b"before "
+        if change == "add and delete":
+            del protocol.name
         original = protocol.data_received
         protocol.data_received = lambda data: original(data * 2)
         peer.send(b"ab")
         assert await reader.readexactly(4) == b"abab"
+        del protocol.data_received
+        peer.send(b"cd")
+        assert await reader.readexactly(2) == b"cd"
+        await end(writer, peer)
+
+    run(main())
+
+
+@pytest.mark.parametrize("change", ["nothing", "add", "look", "replace"])
+def test_a_reader_that_is_woken_has_no_waiter(run: Run, change: str) -> None:
+    """It is taken away when the data comes, before whoever waits goes on."""
+
+    async def main() -> None:
+        reader, writer, peer = await streams()
+        private: Any = reader
+        seen: dict[str, Any] = {}
+        if change == "look":
+            seen = private.__dict__
+        elif change == "replace":
+            seen = private.__dict__ = dict(reversed(private.__dict__.items()))
+        elif change == "add":
+            private.name = "of the user's own"
+        for _ in range(3):
+            private._waiter = asyncio.get_running_loop().create_future()
+            peer.send(b"data")
+            await private._waiter
+            assert (private._waiter, seen.get("_waiter")) == (None, None)
+            assert await reader.read(10) == b"data"
         await end(writer, peer)
 
     run(main())

@@ -2,8 +2,9 @@
 
 `_loop.Loop` takes the functions of this file as its methods. Each tries the system call
 first and waits for the descriptor only if that would block; cancelling one loses no data.
-Where it would block, the native call gives an `Operation` instead of its result: to be
-awaited at once. A socket of a subclass has its own `recv()`, `send()`, `accept()` ... called.
+Where it would block, the native call gives an `Operation` instead of its result, a future
+to be awaited at once; then it is called again, with an argument that says so. A socket of a
+subclass has its own `recv()`, `send()`, `accept()` ... called.
 The socket stays the caller's: nothing here closes it or changes its mode. In debug mode a
 blocking socket is a ValueError, and so is an ssl.SSLSocket (TypeError) in any mode.
 """
@@ -34,7 +35,10 @@ async def sock_recv(loop: Loop, sock: socket, n: int) -> bytes:
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv.
     """
     received = loop._sock_recv(sock, n)
-    return await received if type(received) is Operation else received
+    while type(received) is Operation:
+        await received
+        received = loop._sock_recv(sock, n, True)
+    return received
 
 
 async def sock_recv_into(loop: Loop, sock: socket, buf: Buffer) -> int:
@@ -43,7 +47,10 @@ async def sock_recv_into(loop: Loop, sock: socket, buf: Buffer) -> int:
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recv_into.
     """
     received = loop._sock_recv_into(sock, buf)
-    return await received if type(received) is Operation else received
+    while type(received) is Operation:
+        await received
+        received = loop._sock_recv_into(sock, buf, True)
+    return received
 
 
 async def sock_recvfrom(loop: Loop, sock: socket, bufsize: int) -> tuple[bytes, Any]:
@@ -52,7 +59,10 @@ async def sock_recvfrom(loop: Loop, sock: socket, bufsize: int) -> tuple[bytes, 
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recvfrom.
     """
     received = loop._sock_recvfrom(sock, bufsize)
-    return await received if type(received) is Operation else received
+    while type(received) is Operation:
+        await received
+        received = loop._sock_recvfrom(sock, bufsize, True)
+    return received
 
 
 async def sock_recvfrom_into(
@@ -64,7 +74,10 @@ async def sock_recvfrom_into(
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_recvfrom_into.
     """
     received = loop._sock_recvfrom_into(sock, buf, nbytes)
-    return await received if type(received) is Operation else received
+    while type(received) is Operation:
+        await received
+        received = loop._sock_recvfrom_into(sock, buf, nbytes, True)
+    return received
 
 
 async def sock_sendall(loop: Loop, sock: socket, data: Buffer) -> None:
@@ -73,9 +86,12 @@ async def sock_sendall(loop: Loop, sock: socket, data: Buffer) -> None:
     Raises OSError; how much was sent is then unknown.
     Follows asyncio.selector_events.BaseSelectorEventLoop.sock_sendall.
     """
-    sending = loop._sock_sendall(sock, data)
-    if sending is not None:
-        await sending
+    if (sent := loop._sock_send(sock, data)) is None:
+        return
+    rest = memoryview(data)  # what waits to be sent stays as large as it is
+    while sent is not None:
+        await loop._sock_writable(sock)
+        sent = loop._sock_send(sock, rest, sent)
 
 
 async def sock_sendto(loop: Loop, sock: socket, data: Buffer, address: Any) -> int:
@@ -84,7 +100,10 @@ async def sock_sendto(loop: Loop, sock: socket, data: Buffer, address: Any) -> i
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_sendto.
     """
     sent = loop._sock_sendto(sock, data, address)
-    return await sent if type(sent) is Operation else sent
+    while type(sent) is Operation:
+        await sent
+        sent = loop._sock_sendto(sock, data, address, True)
+    return sent
 
 
 async def sock_connect(loop: Loop, sock: socket, address: Any) -> None:
@@ -99,8 +118,9 @@ async def sock_connect(loop: Loop, sock: socket, address: Any) -> None:
         )
         address = resolved[0][4]
     connecting = loop._sock_connect(sock, address)
-    if connecting is not None:
+    while connecting is not None:
         await connecting
+        connecting = loop._sock_connected(sock, address)
 
 
 async def sock_accept(loop: Loop, sock: socket) -> tuple[socket, Any]:
@@ -109,4 +129,7 @@ async def sock_accept(loop: Loop, sock: socket) -> tuple[socket, Any]:
     Raises OSError. Follows asyncio.selector_events.BaseSelectorEventLoop.sock_accept.
     """
     accepted = loop._sock_accept(sock)
-    return await accepted if type(accepted) is Operation else accepted
+    while type(accepted) is Operation:
+        await accepted
+        accepted = loop._sock_accept(sock, True)
+    return accepted

@@ -29,11 +29,11 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     };
     let mut methods = methods::<Future>();
     methods.extend([
-        Method::one_arg(c"set_result", c"Marks the future done with a result.", set_result),
-        Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception),
+        Method::one_arg(c"set_result", c"Marks the future done with a result.", set_result::<Future>),
+        Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception::<Future>),
         Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future.", cancel),
     ]);
-    let slots = Slots::new().init(init).repr(repr::<Future>).awaitable(next::<Future>, iterate::<Future>);
+    let slots = Slots::new().init(init::<Future>).repr(repr::<Future>).awaitable(next::<Future>, iterate::<Future>);
     Ok(class::define::<Future>(py, &recipe, methods, slots)?.into_any())
 }
 
@@ -76,8 +76,8 @@ fn alive<'a, 'py, T: FutureLike>(this: This<'a, 'py, T>) -> PyResult<AnyFuture<'
     if future.is_initialized() { Ok(future) } else { Err(Error::Uninitialized("Future").into()) }
 }
 
-fn init<'py>(
-    this: This<'_, 'py, Future>,
+pub(super) fn init<'py, T: FutureLike>(
+    this: This<'_, 'py, T>,
     args: &Bound<'py, PyTuple>,
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<()> {
@@ -179,12 +179,15 @@ fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     AnyFuture::from(this).make_cancelled_error()
 }
 
-fn set_result<'py>(this: This<'_, 'py, Future>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+pub(super) fn set_result<'py, T: FutureLike>(this: This<'_, 'py, T>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     AnyFuture::from(this).set_result(value)?;
     reply::none(this.py())
 }
 
-fn set_exception<'py>(this: This<'_, 'py, Future>, exception: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+pub(super) fn set_exception<'py, T: FutureLike>(
+    this: This<'_, 'py, T>,
+    exception: Borrowed<'_, 'py, PyAny>,
+) -> Reply<'py> {
     alive(this)?.set_exception(exception)?;
     reply::none(this.py())
 }

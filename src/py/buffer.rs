@@ -131,47 +131,50 @@ pub(crate) fn bytes<'py>(py: Python<'py>, slice: &[u8]) -> PyResult<Bound<'py, P
     }
 }
 
-/// The last `bytes` object that a protocol was given and did not keep, for the next data of the same size. Those that
-/// come by way of the loop's buffer are too large for Python's own free lists, and most connections' messages are alike.
-pub(crate) struct SpareBytes(Option<Owned>);
+/// The last `bytes` objects that were given away, for data of the same size as soon as nobody else has them. Those that come
+/// by way of the loop's buffer are too large for Python's own free lists, and most connections' messages are alike. There
+/// are two, since who receives into a variable holds one message while it asks for the next.
+pub(crate) struct SpareBytes {
+    given: [Option<Owned>; 2],
+    /// The one to give up for another.
+    older: usize,
+}
 
 /// Smaller ones come from Python's allocator, which is as fast. Bytes.
 const SPARE_FROM: usize = 512;
+/// So much is kept of each at most. Bytes.
+const SPARE_TO: usize = 256 * 1024;
 
 impl SpareBytes {
     pub(crate) const fn new() -> Self {
-        SpareBytes(None)
+        SpareBytes { given: [None, None], older: 0 }
     }
 
-    /// Takes back what was given away. Runs no Python code: what it drops is exact `bytes`.
-    #[inline]
-    pub(crate) fn put(&mut self, object: Bound<'_, PyAny>) {
-        if is_ours(&object) && object.cast_exact::<PyBytes>().is_ok_and(|bytes| bytes.as_bytes().len() >= SPARE_FROM) {
-            self.0 = Some(Owned::new(object));
-        }
-    }
-
-    /// As `bytes`, in the spare object if it fits.
+    /// As `bytes`, in an object that has come back if one fits. Runs no Python code: what it drops is exact `bytes`.
     #[inline(always)]
     pub(crate) fn bytes<'py>(&mut self, py: Python<'py>, slice: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        let fits =
-            |spare: &Owned| spare.bind(py).cast_exact::<PyBytes>().is_ok_and(|it| it.as_bytes().len() == slice.len());
-        match self.0.take_if(|spare| fits(spare)) {
-            Some(spare) => {
-                let object = spare.into_bound(py);
-                // SAFETY: an exact `bytes` object of this length to which only this reference exists (see `put`), so that
-                // nobody can see it change; its hash, if anybody asked for it, is forgotten with its contents.
-                unsafe {
-                    let raw = object.as_ptr().cast::<ffi::PyBytesObject>();
-                    #[allow(deprecated)]
-                    (&raw mut (*raw).ob_shash).write(-1);
-                    let memory = (&raw mut (*raw).ob_sval).cast::<u8>();
-                    memory.copy_from_nonoverlapping(slice.as_ptr(), slice.len());
-                }
-                Ok(object)
-            }
-            None => bytes(py, slice),
+        if cfg!(Py_GIL_DISABLED) || !(SPARE_FROM..=SPARE_TO).contains(&slice.len()) {
+            return bytes(py, slice);
         }
+        // SAFETY: reads the size of a live object of exactly `bytes`, as all that are kept here are.
+        let len = |it: &Owned| unsafe { ffi::Py_SIZE(it.as_ptr()) }.cast_unsigned();
+        let fits = |it: &&Owned| len(it) == slice.len() && is_ours(it.bind(py));
+        if let Some(spare) = self.given.iter().flatten().find(fits) {
+            // SAFETY: an exact `bytes` object of this length to which only this reference exists, so that nobody can see
+            // it change; its hash, if anybody asked for it, is forgotten with its contents.
+            unsafe {
+                let raw = spare.as_ptr().cast::<ffi::PyBytesObject>();
+                #[allow(deprecated)]
+                (&raw mut (*raw).ob_shash).write(-1);
+                let memory = (&raw mut (*raw).ob_sval).cast::<u8>();
+                memory.copy_from_nonoverlapping(slice.as_ptr(), slice.len());
+            }
+            return Ok(spare.bind(py).clone());
+        }
+        let object = bytes(py, slice)?;
+        self.given[self.older] = Some(Owned::new(object.clone()));
+        self.older = 1 - self.older;
+        Ok(object)
     }
 }
 

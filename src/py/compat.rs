@@ -115,33 +115,6 @@ pub(super) unsafe fn raise(exception: *mut ffi::PyObject) {
     }
 }
 
-/// Shows `visit` each attribute of an instance, in the order in which its class knows them, where instances keep them
-/// without a dict: 3.13. Without the GIL others may change them meanwhile.
-///
-/// # Safety
-/// Attached, a live object; `visit` gets borrowed references and runs no Python code.
-#[inline(always)]
-pub(super) unsafe fn visit_attributes(
-    object: *mut ffi::PyObject,
-    visit: ffi::visitproc,
-    argument: *mut std::ffi::c_void,
-) {
-    #[cfg(all(Py_3_13, not(Py_GIL_DISABLED)))]
-    {
-        unsafe extern "C" {
-            fn PyObject_VisitManagedDict(
-                object: *mut ffi::PyObject,
-                visit: ffi::visitproc,
-                argument: *mut std::ffi::c_void,
-            ) -> std::ffi::c_int;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { PyObject_VisitManagedDict(object, visit, argument) };
-    }
-    #[cfg(not(all(Py_3_13, not(Py_GIL_DISABLED))))]
-    let _ = (object, visit, argument);
-}
-
 /// `dict[key] = value`, by the shortest way there is; -1 and an exception if it fails.
 ///
 /// # Safety

@@ -5,6 +5,7 @@
 //! trampolines of this crate do not touch, and would park the reference in a pool. `Owned` never does.
 
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -55,6 +56,23 @@ impl Owned {
     pub(super) unsafe fn from_raw(object: *mut ffi::PyObject) -> Self {
         // SAFETY: the caller's promise.
         unsafe { Owned::new(Bound::from_owned_ptr(Python::assume_attached(), object)) }
+    }
+
+    /// Is it a weak reference, and to this very object?
+    #[inline]
+    pub(crate) fn is_weak_reference_to(&self, object: Borrowed<'_, '_, PyAny>) -> bool {
+        /// The beginning of CPython's `struct _PyWeakReference`.
+        #[repr(C)]
+        struct Reference {
+            head: ffi::PyObject,
+            object: AtomicPtr<ffi::PyObject>,
+        }
+        // SAFETY: attached; the class of a live object tells that its memory begins like that. The word is compared only. It
+        // cannot name an object that is gone: an object's end writes None in its place first.
+        unsafe {
+            ffi::Py_TYPE(self.as_ptr()) == &raw mut ffi::_PyWeakref_RefType
+                && (*self.as_ptr().cast::<Reference>()).object.load(Relaxed) == object.as_ptr()
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {

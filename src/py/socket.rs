@@ -60,14 +60,21 @@ pub(crate) fn is_plain(object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
 /// right of two sockets with different numbers.
 #[inline]
 pub(crate) fn number(file: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
-    let plain = is_plain(file)?;
+    if is_plain(file)? { plain_number(file) } else { file.call_method0(&names(file.py()).fileno)?.extract() }
+}
+
+/// As `number`, of a socket that is plain.
+#[inline(always)]
+pub(crate) fn plain_number(socket: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
+    if SEEN.load(Relaxed) == BELIEVED { Ok(first_field(socket).into()) } else { ask_and_compare(socket) }
+}
+
+#[cold]
+fn ask_and_compare(socket: Borrowed<'_, '_, PyAny>) -> PyResult<i64> {
+    let number = socket.call_method0(&names(socket.py()).fileno)?.extract()?;
     let seen = SEEN.load(Relaxed);
-    if plain && seen == BELIEVED {
-        return Ok(first_field(file).into());
-    }
-    let number = file.call_method0(&names(file.py()).fileno)?.extract()?;
-    if plain && number >= 0 && seen != DOUBTED {
-        let next = match first_field(file) {
+    if number >= 0 && seen != DOUBTED {
+        let next = match first_field(socket) {
             field if i64::from(field) != number => DOUBTED,
             field if seen >= 0 && seen != field => BELIEVED,
             field => field,

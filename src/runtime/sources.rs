@@ -258,8 +258,29 @@ impl Sources {
         Ok((token, left))
     }
 
-    /// `sock_*` waits in one direction. The registration stays when it has what it waited for, until the socket goes.
-    /// `identity`: a new weak reference to the socket.
+    /// `sock_*` waits in one direction, on a socket that has waited before: its registration is there, edge-triggered, and
+    /// stays until the socket goes. Returns the work it replaces. On error, the new work: this is the first time.
+    #[inline]
+    pub(crate) fn wait_again(
+        &mut self,
+        registry: &Registry,
+        fd: RawFd,
+        socket: Borrowed<'_, '_, PyAny>,
+        direction: Direction,
+        work: Ready,
+    ) -> Result<(Token, Option<Ready>), Ready> {
+        let known = registry.token_of(fd).and_then(|token| self.get_mut(token));
+        let is_same = |source: &&mut Source| {
+            source.owner == Owner::Operations
+                && source.identity.as_ref().is_some_and(|identity| identity.is_weak_reference_to(socket))
+        };
+        match known.filter(is_same) {
+            Some(source) => Ok((source.token, source.slot(direction).replace(work))),
+            None => Err(work),
+        }
+    }
+
+    /// As `wait_again`, the first time. `identity`: a weak reference to the socket.
     pub(crate) fn operate(
         &mut self,
         registry: &mut Registry,
@@ -271,21 +292,15 @@ impl Sources {
         let mut left = Left::default();
         let known = registry.token_of(fd).and_then(|token| self.get_mut(token));
         if let Some(source) = known {
-            let is_same = source.identity.as_ref().is_some_and(|own| own.as_ptr() == identity.as_ptr());
-            let level = source.owner == Owner::Callbacks;
-            if is_same || level {
-                let (token, interest) = (source.token, {
-                    left.work.extend(source.slot(direction).replace(work));
-                    source.interest()
-                });
+            let token = source.token;
+            if source.owner == Owner::Callbacks {
+                left.work.extend(source.slot(direction).replace(work));
                 left.references.push(identity);
-                if level {
-                    registry.set_interest(token, interest)?;
-                }
+                let interest = source.interest();
+                registry.set_interest(token, interest)?;
                 return Ok((token, left));
             }
-            let former = source.token;
-            self.end(registry, former, &mut left)?;
+            self.end(registry, token, &mut left)?;
         }
         let token = registry.register(fd, BOTH, Trigger::Edge)?;
         let mut source = Source { identity: Some(identity), ..Source::new(token, Owner::Operations) };
@@ -294,22 +309,22 @@ impl Sources {
         Ok((token, left))
     }
 
-    /// `sock_*` waits no more in this direction, unless another call has taken its place.
+    /// `sock_*` waits no more in this direction. None if that is so already: the descriptor was ready, or another call has
+    /// taken its place.
+    #[inline]
     pub(crate) fn finish(
         &mut self,
         registry: &mut Registry,
         token: Token,
         direction: Direction,
         object: Borrowed<'_, '_, PyAny>,
-    ) -> (Left, io::Result<()>) {
+    ) -> Option<(Left, io::Result<()>)> {
+        let source = self.get_mut(token)?;
+        let work = source.slot(direction).take_if(|work| work.object.as_ptr() == object.as_ptr())?;
         let mut left = Left::default();
-        let Some(source) = self.get_mut(token) else { return (left, Ok(())) };
-        if source.slot(direction).as_ref().is_none_or(|work| work.object.as_ptr() != object.as_ptr()) {
-            return (left, Ok(()));
-        }
-        left.work.extend(source.slot(direction).take());
+        left.work.push(work);
         if source.owner != Owner::Callbacks {
-            return (left, Ok(()));
+            return Some((left, Ok(())));
         }
         let interest = source.interest();
         let outcome = if interest.readable || interest.writable {
@@ -317,7 +332,7 @@ impl Sources {
         } else {
             self.end(registry, token, &mut left)
         };
-        (left, outcome)
+        Some((left, outcome))
     }
 
     /// Ends a registration; returns its work.
@@ -388,16 +403,18 @@ impl Sources {
     #[inline]
     pub(crate) fn dispatch(&mut self, py: Python<'_>, readiness: Readiness, ready: &mut VecDeque<Ready>) {
         let Some(source) = self.get_mut(readiness.token) else { return };
+        // What `sock_*` waits for it waits for once.
+        let once = source.owner == Owner::Operations;
         if readiness.readable {
-            match source.reading(py, readiness.ended) {
+            let work = if once { source.read.take() } else { source.reading(py, readiness.ended) };
+            match work {
                 Some(work) => ready.push_back(work),
                 None => source.note(readiness.ended),
             }
         }
-        if readiness.writable
-            && let Some(work) = &source.write
-        {
-            ready.push_back(work.clone_ref(py));
+        if readiness.writable {
+            let work = if once { source.write.take() } else { source.write.as_ref().map(|work| work.clone_ref(py)) };
+            ready.extend(work);
         }
     }
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::Task;
+use crate::future::operation::Operation;
 use crate::future::{AnyFuture, Awaited, Callback, Future};
 use crate::py::call::{Step, is_generator, send_none, throw};
 use crate::py::class::This;
@@ -228,10 +229,13 @@ fn raised(this: This<'_, '_, Task>, error: PyErr) -> PyResult<()> {
 /// A future or task of exactly our classes, whose methods no subclass has changed.
 #[inline(always)]
 fn native<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<AnyFuture<'a, 'py>> {
-    match This::<Future>::of_exact(object) {
-        Some(future) => Some(future.into()),
-        None => This::<Task>::of_exact(object).map(AnyFuture::from),
+    if let Some(future) = This::<Future>::of_exact(object) {
+        return Some(future.into());
     }
+    if let Some(task) = This::<Task>::of_exact(object) {
+        return Some(task.into());
+    }
+    This::<Operation>::of_exact(object).map(AnyFuture::from)
 }
 
 /// Arranges for the next step, by what the coroutine yielded.
@@ -314,6 +318,9 @@ pub(super) fn cancel_awaited(awaited: Borrowed<'_, '_, PyAny>, message: Option<O
     }
     if let Some(task) = This::<Task>::of_exact(awaited) {
         return task.cancel(message);
+    }
+    if let Some(operation) = This::<Operation>::of_exact(awaited) {
+        return operation.cancel(message);
     }
     let keywords = PyDict::new(py);
     keywords.set_item(&names(py).msg, message.map(|message| message.into_bound(py)))?;

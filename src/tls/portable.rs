@@ -135,9 +135,7 @@ impl Portable {
     ) -> PyResult<usize> {
         let py = object.py();
         let data = spare(&mut self.spares.open(py)).bytes(py, bytes)?;
-        let count = object.call_method1(name, (&data,))?.extract()?;
-        spare(&mut self.spares.open(py)).put(data);
-        Ok(count)
+        object.call_method1(name, (data,))?.extract()
     }
 }
 

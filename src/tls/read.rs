@@ -142,9 +142,7 @@ fn deliver<'py>(
     }
     let data = loop_.core.open(py).spare_bytes.bytes(py, &memory[..count])?;
     drop(memory);
-    protocol.call_method1(&names(py).data_received, (&data,))?;
-    loop_.core.open(py).spare_bytes.put(data);
-    Ok(())
+    protocol.call_method1(&names(py).data_received, (data,)).map(|_| ())
 }
 
 fn protocol<'py>(this: T<'_, 'py>) -> Option<Bound<'py, PyAny>> {

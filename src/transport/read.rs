@@ -154,7 +154,7 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
         Receiver::Data | Receiver::Streams(_) => match receive(loop_, fd, much)? {
             Input::Data(data, amount) => {
                 note_size(this, &data, amount, much);
-                deliver(this, loop_, data)?;
+                deliver(this, data)?;
                 amount
             }
             input => return without_data(this, input),
@@ -203,7 +203,7 @@ fn read_into_stream<'py>(
         }
         Ok(Read::NoRoom(data)) => {
             loop_.leave_task()?;
-            deliver(this, loop_, buffer::bytes(loop_.py(), &data)?)?;
+            deliver(this, buffer::bytes(loop_.py(), &data)?)?;
             return Ok(Streamed::Read(Amount::Full));
         }
         Err(errno) => {
@@ -247,12 +247,10 @@ fn read_into_sink<'py>(
 
 /// Calls `data_received`.
 #[inline(always)]
-fn deliver<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>, data: Bound<'py, PyAny>) -> PyResult<()> {
+fn deliver<'py>(this: This<'_, 'py, Transport>, data: Bound<'py, PyAny>) -> PyResult<()> {
     let py = this.py();
     let Some(protocol) = this.protocol() else { return Ok(()) };
-    let told = this.in_context(|| protocol.call_method1(&names(py).data_received, (&data,)));
-    loop_.core.open(py).spare_bytes.put(data);
-    match told {
+    match this.in_context(|| protocol.call_method1(&names(py).data_received, (data,))) {
         Ok(_) => Ok(()),
         Err(error) => this.fatal_error(error, "Fatal error: protocol.data_received() call failed."),
     }

@@ -16,7 +16,7 @@ use crate::py::class::This;
 use crate::py::descriptor::{Descriptor, receive_some};
 use crate::py::names::names;
 use crate::py::object::Owned;
-use crate::py::places::Places;
+use crate::py::places::{NoOthers, Places};
 use crate::py::unpatched::{Unpatched, has_class_method, set_attribute};
 
 /// One read takes so much at most. Bytes.
@@ -26,8 +26,11 @@ static PROTOCOL: Unpatched = Unpatched::new();
 static READER: Unpatched = Unpatched::new();
 /// What is wanted of a reader.
 const LOOKED_AT: [&str; 3] = ["_buffer", "_waiter", "_limit"];
+const WAITER: usize = 1;
 /// Where it is.
 static PLACES: PyOnceLock<Option<Places<3>>> = PyOnceLock::new();
+
+static PROTOCOL_ATTRIBUTES: PyOnceLock<Option<NoOthers>> = PyOnceLock::new();
 
 /// Looks at asyncio's classes as they are. Called once, at import.
 pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
@@ -38,19 +41,37 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     let attributes = ["feed_data", "_wakeup_waiter", "__getattribute__", "__setattr__", "_buffer", "_waiter", "_limit"];
     READER.learn(&reader, &attributes)?;
     // A class that was changed before we came may have another constructor: then all is looked for by name.
-    PLACES.get_or_init(py, || sample(&reader).and_then(|sample| Places::of(&sample, LOOKED_AT)).unwrap_or(None));
+    let samples = samples(&protocol, &reader);
+    PLACES.get_or_init(py, || match &samples {
+        Ok((_, reader)) => Places::of(reader, LOOKED_AT).unwrap_or(None),
+        Err(_) => None,
+    });
+    PROTOCOL_ATTRIBUTES.get_or_init(py, || match &samples {
+        Ok((protocol, _)) => NoOthers::of(protocol).unwrap_or(None),
+        Err(_) => None,
+    });
     Ok(())
 }
 
-/// A reader that reads nothing. Of its loop it wants to know whether that is in debug mode.
-fn sample<'py>(reader: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+/// A server's protocol, which has more attributes than a client's, and a reader that reads nothing. Of their loop they want
+/// to know whether it is in debug mode, and a future, of which the protocol's end wants to know whether it is done.
+fn samples<'py>(
+    protocol: &Bound<'py, PyType>,
+    reader: &Bound<'py, PyType>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let py = reader.py();
+    let (no, namespace) = (py.get_type::<PyBool>(), py.import("types")?.getattr("SimpleNamespace")?);
+    let (answers, keywords) = (PyDict::new(py), PyDict::new(py));
+    answers.set_item("done", &no)?;
+    let future = py.import("functools")?.call_method("partial", (&namespace,), Some(&answers))?;
+    keywords.set_item("get_debug", &no)?;
+    keywords.set_item("create_future", future)?;
+    let loop_ = namespace.call((), Some(&keywords))?;
     let keywords = PyDict::new(py);
-    keywords.set_item("get_debug", py.get_type::<PyBool>())?;
-    let loop_ = py.import("types")?.call_method("SimpleNamespace", (), Some(&keywords))?;
-    keywords.clear();
     keywords.set_item("loop", loop_)?;
-    reader.call((), Some(&keywords))
+    let reader = reader.call((), Some(&keywords))?;
+    let protocol = protocol.call((&reader, py.get_type::<PyAny>()), Some(&keywords))?;
+    Ok((protocol, reader))
 }
 
 /// The weak reference to the reader, if the short way may be taken for this protocol.
@@ -82,7 +103,8 @@ impl<'py> Reader<'py> {
         }
         // Methods that were replaced on the objects themselves. To ask for a `__dict__` would make one, and asyncio's own
         // access to the attributes slow.
-        if !has_class_method(protocol, &names.data_received)? {
+        let known = PROTOCOL_ATTRIBUTES.get(py).is_some_and(|it| it.as_ref().is_some_and(|it| it.are_in(protocol)));
+        if !known && !has_class_method(protocol, &names.data_received)? {
             return Ok(None);
         }
         let found = match PLACES.get(py).and_then(|places| places.as_ref()?.read(&reader)) {
@@ -133,7 +155,10 @@ impl<'py> Reader<'py> {
         let names = names(py);
         let waiter = &self.waiter;
         if !waiter.is_none() {
-            set_attribute(&self.object, &names.private_waiter, py.None().bind(py))?;
+            let none = || Owned::new(py.None().into_bound(py));
+            if !PLACES.get(py).is_some_and(|it| it.as_ref().is_some_and(|it| it.write(&self.object, WAITER, none()))) {
+                set_attribute(&self.object, &names.private_waiter, py.None().bind(py))?;
+            }
             match This::<Future>::of_exact(waiter.as_borrowed()).map(AnyFuture::from) {
                 Some(waiter) if waiter.is_pending() => waiter.set_result(py.None().bind(py).as_borrowed())?,
                 Some(_) => {}
