@@ -189,6 +189,7 @@ async def attempt(case: Case, turns: int, folder: Path) -> bool:
 
 async def cancel_everywhere(case: Case, folder: Path, most: int) -> int:
     await attempt(case, 1000, folder)  # threads and the like are made the first time
+    gc.collect()  # what other tests have left
     before = footprint()
     for turns in range(most):
         done = await attempt(case, turns, folder)
@@ -214,6 +215,7 @@ def test_cancelled_while_waiting(run: Run, name: str, tmp_path: Path) -> None:
 
 
 async def cancel_everywhere_but_wait(case: Case, folder: Path) -> int:
+    gc.collect()  # what other tests have left
     before = footprint()
     for turns in range(8):
         assert not await attempt(case, turns, folder)

@@ -185,6 +185,7 @@ def test_blocking_sockets_in_debug_mode(run: Run) -> None:
     run(main(), debug=True)
 
 
+@DATAGRAMS
 def test_a_socket_that_is_made_blocking_while_it_waits(run: Run, datagrams: Pair) -> None:
     """Debug mode looks at it once."""
 
