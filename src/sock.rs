@@ -17,7 +17,7 @@ use pyo3::types::PyInt;
 use crate::address::{Address, Family};
 use crate::py::class::This;
 use crate::py::descriptor::Descriptor;
-use crate::py::errors::Error;
+use crate::py::errors::{Error, is_blocked};
 use crate::py::method::{Args, Method, Reply};
 use crate::py::names::names;
 use crate::py::reply;
@@ -238,9 +238,7 @@ fn by_method<'py>(
     call: impl FnOnce() -> Reply<'py>,
 ) -> Reply<'py> {
     match call() {
-        Err(error) if own::is_blocked(loop_.py(), &error) => {
-            wait(loop_, socket, readers::descriptor(socket)?, direction)
-        }
+        Err(error) if is_blocked(loop_.py(), &error) => wait(loop_, socket, readers::descriptor(socket)?, direction),
         result => result,
     }
 }

@@ -27,12 +27,8 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         doc: c"Future(*, loop=None)\n--\n\nA result that is not there yet. Follows asyncio.Future.",
         ancestry: Ancestry::Inherits(&base),
     };
-    let mut methods = methods::<Future>();
-    methods.extend([
-        Method::one_arg(c"set_result", c"Marks the future done with a result.", set_result::<Future>),
-        Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception::<Future>),
-        Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future.", cancel),
-    ]);
+    let mut methods = settable_methods::<Future>();
+    methods.push(Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future.", cancel));
     let slots = Slots::new().init(init::<Future>).repr(repr::<Future>).awaitable(next::<Future>, iterate::<Future>);
     Ok(class::define::<Future>(py, &recipe, methods, slots)?.into_any())
 }
@@ -69,6 +65,16 @@ pub(crate) fn methods<T: FutureLike>() -> Vec<Method<T>> {
         Method::get(c"_exception", stored_exception::<T>),
         Method::get(c"_source_traceback", source_traceback::<T>),
     ]
+}
+
+/// What futures have that are no tasks.
+pub(super) fn settable_methods<T: FutureLike>() -> Vec<Method<T>> {
+    let mut methods = methods::<T>();
+    methods.extend([
+        Method::one_arg(c"set_result", c"Marks the future done with a result.", set_result::<T>),
+        Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception::<T>),
+    ]);
+    methods
 }
 
 fn alive<'a, 'py, T: FutureLike>(this: This<'a, 'py, T>) -> PyResult<AnyFuture<'a, 'py>> {
@@ -179,15 +185,12 @@ fn make_error<'py, T: FutureLike>(this: This<'_, 'py, T>) -> Reply<'py> {
     AnyFuture::from(this).make_cancelled_error()
 }
 
-pub(super) fn set_result<'py, T: FutureLike>(this: This<'_, 'py, T>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+fn set_result<'py, T: FutureLike>(this: This<'_, 'py, T>, value: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     AnyFuture::from(this).set_result(value)?;
     reply::none(this.py())
 }
 
-pub(super) fn set_exception<'py, T: FutureLike>(
-    this: This<'_, 'py, T>,
-    exception: Borrowed<'_, 'py, PyAny>,
-) -> Reply<'py> {
+fn set_exception<'py, T: FutureLike>(this: This<'_, 'py, T>, exception: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
     alive(this)?.set_exception(exception)?;
     reply::none(this.py())
 }

@@ -8,8 +8,8 @@ use mioloop_core::poller::Token;
 use pyo3::prelude::*;
 
 use super::iterator::{iterate, thrown};
-use super::methods::{self, cancel_argument, init, next, repr, set_exception, set_result};
-use super::{AnyFuture, FutureLike, FutureState};
+use super::methods::{cancel_argument, init, next, repr, settable_methods};
+use super::{AnyFuture, Future, FutureLike, FutureState};
 use crate::py::cell::LoopCell;
 use crate::py::class::{self, Ancestry, Class, Fields, Recipe, Stop, This, Visit};
 use crate::py::errors::Error;
@@ -24,7 +24,7 @@ use crate::runtime::{Io, Runtime};
 
 /// Loop thread only.
 pub(crate) struct Operation {
-    state: LoopCell<FutureState>,
+    future: Future,
     /// While it is registered.
     place: LoopCell<Option<(Token, Direction)>>,
 }
@@ -38,10 +38,8 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         doc: c"Operation(*, loop=None)\n--\n\nDone when a socket is ready.",
         ancestry: Ancestry::Inherits(&base),
     };
-    let mut methods = methods::methods::<Operation>();
+    let mut methods = settable_methods::<Operation>();
     methods.extend([
-        Method::one_arg(c"set_result", c"Marks the future done with a result.", set_result::<Operation>),
-        Method::one_arg(c"set_exception", c"Marks the future done with an exception.", set_exception::<Operation>),
         Method::fast(c"cancel", c"cancel($self, /, msg=None)\n--\n\nCancels the future; waits no more.", cancel),
         Method::fast(c"throw", c"Raises here; waits no more.", throw).always(),
         Method::no_args(c"close", c"Waits no more.", close).always(),
@@ -54,8 +52,8 @@ pub(crate) fn define(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// One that is not registered yet.
 #[inline]
 pub(crate) fn create<'py>(loop_: This<'_, 'py, Runtime>) -> PyResult<Bound<'py, PyAny>> {
-    let state = LoopCell::new(FutureState::on(loop_)?);
-    memory::create(loop_.py(), Operation { state, place: LoopCell::new(None) })
+    let future = Future { state: LoopCell::new(FutureState::on(loop_)?) };
+    memory::create(loop_.py(), Operation { future, place: LoopCell::new(None) })
 }
 
 /// The work to register.
@@ -138,16 +136,16 @@ impl Fields for Operation {
         &OPERATION
     }
     fn empty() -> Option<Self> {
-        Some(Operation { state: LoopCell::new(FutureState::new()), place: LoopCell::new(None) })
+        Some(Operation { future: Future::empty()?, place: LoopCell::new(None) })
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
-        self.state.peek().map_or(Ok(()), |state| state.visit(visit))
+        self.future.visit(visit)
     }
     fn take_references(&self, py: Python<'_>) -> Vec<Owned> {
-        self.state.open(py).take_references()
+        self.future.take_references(py)
     }
     fn wants_finalizer(&self) -> bool {
-        self.state.peek().is_none_or(|state| state.log_traceback)
+        self.future.wants_finalizer()
     }
     fn finalize(this: This<'_, '_, Self>) {
         AnyFuture::from(this).report_unretrieved();
@@ -157,6 +155,6 @@ impl Fields for Operation {
 impl FutureLike for Operation {
     const IS_TASK: bool = false;
     fn future(&self) -> &LoopCell<FutureState> {
-        &self.state
+        self.future.future()
     }
 }

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
 
-pub(super) use crate::py::errors::is_blocked;
+use crate::py::errors::is_blocked;
 use crate::py::method::Reply;
 use crate::py::names::names;
 use crate::py::reply;
@@ -40,7 +40,7 @@ pub(super) fn connected<'py>(socket: Borrowed<'_, 'py, PyAny>, address: Borrowed
         let text = format!("Connect call failed {}", address.str()?);
         return Err(PyOSError::new_err((number, text)));
     }
-    Ok(py.None().into_bound(py))
+    reply::none(py)
 }
 
 /// The socket does not block.

@@ -30,6 +30,7 @@ const WAITER: usize = 1;
 /// Where it is.
 static PLACES: PyOnceLock<Option<Places<3>>> = PyOnceLock::new();
 
+/// Of a protocol that has its class's methods.
 static PROTOCOL_ATTRIBUTES: PyOnceLock<Option<NoOthers>> = PyOnceLock::new();
 
 /// Looks at asyncio's classes as they are. Called once, at import.
@@ -41,16 +42,16 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     let attributes = ["feed_data", "_wakeup_waiter", "__getattribute__", "__setattr__", "_buffer", "_waiter", "_limit"];
     READER.learn(&reader, &attributes)?;
     // A class that was changed before we came may have another constructor: then all is looked for by name.
-    let samples = samples(&protocol, &reader);
-    PLACES.get_or_init(py, || match &samples {
-        Ok((_, reader)) => Places::of(reader, LOOKED_AT).unwrap_or(None),
-        Err(_) => None,
-    });
-    PROTOCOL_ATTRIBUTES.get_or_init(py, || match &samples {
-        Ok((protocol, _)) => NoOthers::of(protocol).unwrap_or(None),
-        Err(_) => None,
-    });
+    let samples = samples(&protocol, &reader).ok();
+    let samples = samples.as_ref();
+    PLACES.get_or_init(py, || samples.and_then(|(_, reader)| Places::of(reader, LOOKED_AT).ok()?));
+    PROTOCOL_ATTRIBUTES.get_or_init(py, || samples.and_then(|(protocol, _)| NoOthers::of(protocol).ok()?));
     Ok(())
+}
+
+#[inline]
+fn places(py: Python<'_>) -> Option<&'static Places<3>> {
+    PLACES.get(py)?.as_ref()
 }
 
 /// A server's protocol, which has more attributes than a client's, and a reader that reads nothing. Of their loop they want
@@ -103,11 +104,11 @@ impl<'py> Reader<'py> {
         }
         // Methods that were replaced on the objects themselves. To ask for a `__dict__` would make one, and asyncio's own
         // access to the attributes slow.
-        let known = PROTOCOL_ATTRIBUTES.get(py).is_some_and(|it| it.as_ref().is_some_and(|it| it.are_in(protocol)));
+        let known = PROTOCOL_ATTRIBUTES.get(py).and_then(Option::as_ref).is_some_and(|it| it.are_in(protocol));
         if !known && !has_class_method(protocol, &names.data_received)? {
             return Ok(None);
         }
-        let found = match PLACES.get(py).and_then(|places| places.as_ref()?.read(&reader)) {
+        let found = match places(py).and_then(|places| places.read(&reader)) {
             Some(found) => Some(found),
             None if has_class_method(&reader, &names.feed_data)? => Reader::look(&reader)?,
             None => None,
@@ -156,7 +157,7 @@ impl<'py> Reader<'py> {
         let waiter = &self.waiter;
         if !waiter.is_none() {
             let none = || Owned::new(py.None().into_bound(py));
-            if !PLACES.get(py).is_some_and(|it| it.as_ref().is_some_and(|it| it.write(&self.object, WAITER, none()))) {
+            if !places(py).is_some_and(|places| places.write(&self.object, WAITER, none())) {
                 set_attribute(&self.object, &names.private_waiter, py.None().bind(py))?;
             }
             match This::<Future>::of_exact(waiter.as_borrowed()).map(AnyFuture::from) {
