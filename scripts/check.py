@@ -5,8 +5,8 @@
 
 The stages are `lint`, `rust`, `examples` (the crate in examples/), `python` (a wheel and its tests
 on each Python of this machine), `debug` (the tests on Py_DEBUG builds), `conformance` (CPython's
-own tests on each) and `ecosystem` (real packages and services); by its name only, `suites` (other
-packages' own tests). As many of them run at a time as there are processors, four at most; --jobs 1
+own tests on each), `kernel` (TLS on a kernel that encrypts) and `ecosystem` (real packages and
+services); by its name only, `suites` (other packages' own tests). As many of them run at a time as there are processors, four at most; --jobs 1
 shows output as it comes. One that fails does not stop the others. The last line is the sum:
 `N passed, N failed`; a check that counts no tests of its own counts as one. Writes to target/ and
 .venvs/ only; `compatibility.py` makes a table of what it leaves in target/results/.
@@ -41,6 +41,8 @@ SUITES_PYTHONS = ("3.11", "3.13")
 # Where CPython's tests of TLS run on the portable engine as well. The feature tests of TLS run on
 # both engines everywhere.
 PORTABLE_TLS_PYTHONS = ("3.11", "3.13", "3.14")
+# An OpenSSL of the system and one of Python's own.
+KERNEL_TLS_PYTHONS = ("3.11", "3.14")
 
 
 class Checks(Commands):
@@ -183,6 +185,13 @@ def conformance(checks: Checks, interpreter: Interpreter) -> None:
             checks.run(f"{interpreter.name}, no libssl", *command, *jobs, *only, MIOLOOP_LIBSSL="0")
 
 
+def kernel(checks: Checks, interpreter: Interpreter) -> None:
+    """TLS that the kernel encrypts, on a kernel of its own."""
+    if install(checks, interpreter):
+        command = (venv_python(interpreter), "scripts/kernel_tls.py", "tests/test_tls_kernel.py")
+        checks.run(f"kernel TLS {interpreter.name}", *command)
+
+
 def ecosystem(checks: Checks, interpreter: Interpreter) -> None:
     """Real packages and services, in an environment of their own."""
     if install(checks, interpreter, "ecosystem"):
@@ -312,6 +321,7 @@ STAGES = {
     "python": Stage(feature_tests, lambda checks: checks.releases),
     "debug": Stage(feature_tests, lambda checks: checks.debug_builds),
     "conformance": Stage(conformance, lambda checks: checks.releases),
+    "kernel": Stage(kernel, lambda checks: checks.among(KERNEL_TLS_PYTHONS)),
     "ecosystem": Stage(ecosystem, lambda checks: checks.among(ECOSYSTEM_PYTHONS)),
     "suites": Stage(suites, default=False),
 }

@@ -8,6 +8,7 @@
 
 mod direct;
 pub(crate) mod engine;
+mod kernel;
 mod methods;
 mod portable;
 mod read;
@@ -56,6 +57,8 @@ struct State {
     incoming: Limits,
     outgoing: Limits,
     backlog: Backlog,
+    /// `sendfile` goes on, and nobody else may write.
+    sends_file: bool,
     /// Writes since the connection was lost, which asyncio warns of.
     lost_writes: usize,
 }
@@ -143,6 +146,7 @@ pub(crate) fn create<'py>(
         incoming: Limits::default(),
         outgoing: Limits::default(),
         backlog: Backlog::default(),
+        sends_file: false,
         lost_writes: 0,
     };
     memory::create(loop_.py(), Tls { state: LoopCell::new(state) })

@@ -17,6 +17,7 @@ mod peers;
 pub(crate) mod pipe;
 pub(crate) mod read;
 pub(crate) mod read_pipe;
+pub(crate) mod records;
 mod sendto;
 pub(crate) mod stream;
 pub(crate) mod streams;

@@ -15,6 +15,7 @@
 //! | [`inbox`] | work pushed by other threads, and whether they must wake the loop |
 //! | [`poller`] | readiness of descriptors, wake-ups, precise waits |
 //! | [`outgoing`] | the write backlog: partial writes, slices for a vectored write |
+//! | [`records`] | which bytes of a backlog are TLS records of a kind of their own |
 //! | [`watermarks`] | when a protocol must stop writing, and when it may go on |
 //! | [`connection`] | the life of a connection, as legal transitions |
 //! | [`pool`] | threads that come with the work and go without it |
@@ -32,5 +33,6 @@ pub mod inbox;
 pub mod outgoing;
 pub mod poller;
 pub mod pool;
+pub mod records;
 pub mod timers;
 pub mod watermarks;

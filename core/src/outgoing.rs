@@ -62,6 +62,11 @@ impl<C: AsRef<[u8]>> Outgoing<C> {
         chunks.next().is_none().then(|| &first.as_ref()[self.sent..])
     }
 
+    /// What is to go of the first chunk.
+    pub fn front(&self) -> &[u8] {
+        self.chunks.front().map_or(&[], |first| &first.as_ref()[self.sent..])
+    }
+
     /// The first chunks as slices, at most [`SLICES`].
     pub fn slices(&self) -> Slices<'_> {
         let mut slices = [IoSlice::new(&[]); SLICES];

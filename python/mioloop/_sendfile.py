@@ -9,8 +9,10 @@ the position behind what was sent.
 from __future__ import annotations
 
 from asyncio.base_events import BaseEventLoop
+from asyncio.exceptions import CancelledError
 
 from ._borrow import borrowed
+from ._native import SSLTransport
 
 TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from ._loop import Loop
     from ._native import StreamTransport
+
+_CLOSED = "Connection is closed by peer"  # asyncio's words
 
 
 @borrowed(BaseEventLoop)
@@ -60,21 +64,35 @@ async def sock_sendfile(
 
 
 async def sendfile_native(
-    loop: Loop, transport: StreamTransport, file: IO[bytes], offset: int, count: int | None
+    loop: Loop,
+    transport: StreamTransport | SSLTransport,
+    file: IO[bytes],
+    offset: int,
+    count: int | None,
 ) -> int:
     """Let the kernel copy the file to the transport's socket, which nobody else writes to then.
 
-    Raises SendfileNotAvailableError if the kernel cannot.
+    A TLS transport comes here only while the kernel encrypts. Raises SendfileNotAvailableError
+    if the kernel cannot, ConnectionError if the transport is closed meanwhile.
     Follows asyncio.selector_events.BaseSelectorEventLoop._sendfile_native.
     """
-    resumes = transport.is_reading()
-    transport.pause_reading()
+    carrier = transport._carrier if isinstance(transport, SSLTransport) else transport
+    if carrier is None:
+        raise ConnectionError(_CLOSED)
+    resumes = carrier.is_reading()
+    carrier.pause_reading()
     await transport._make_empty_waiter()
-    transport._release_fd()
+    sock: Any = carrier._sock  # None only once closed, which the empty waiter tells
+    carrier._release_fd()
+    sending = loop.create_task(loop.sock_sendfile(sock, file, offset, count, fallback=False))
+    carrier._set_sender(sending)
     try:
-        sock: Any = transport._sock  # None only once closed, which the empty waiter tells
-        return await loop.sock_sendfile(sock, file, offset, count, fallback=False)
+        return await sending
+    except CancelledError:
+        if carrier._sock is not None:
+            raise
+        raise ConnectionError(_CLOSED) from None
     finally:
         transport._reset_empty_waiter()
         if resumes:
-            transport.resume_reading()
+            carrier.resume_reading()

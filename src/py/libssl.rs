@@ -17,6 +17,7 @@ use pyo3::sync::PyOnceLock;
 
 use super::bio::{self, Port};
 use super::class::{Stop, Visit};
+use super::descriptor::Descriptor;
 use super::object::Owned;
 
 /// Of bio.h.
@@ -267,17 +268,32 @@ impl Connection {
         unsafe { self.library.pending(self.outgoing) }
     }
 
-    /// Takes records for the peer: the number of bytes.
+    /// Takes records for the peer: the number of bytes, and of which kind they are if the kernel encrypts them, and they
+    /// are no application data.
     #[inline]
-    pub(crate) fn take(&self, _py: Python<'_>, memory: &mut [u8]) -> usize {
+    pub(crate) fn take(&self, py: Python<'_>, memory: &mut [u8]) -> (usize, Option<u8>) {
+        let piece = self.output.next(self.unsent(py));
+        let size = piece.len.min(memory.len());
         // SAFETY: a live BIO and memory of that size.
-        let count = unsafe { (self.library.bio_read)(self.outgoing, memory.as_mut_ptr().cast(), int(memory.len())) };
+        let count = unsafe { (self.library.bio_read)(self.outgoing, memory.as_mut_ptr().cast(), int(size)) };
         let count = usize::try_from(count).unwrap_or(0);
+        self.output.taken(count);
         if count > FULL {
             // SAFETY: live, since its owner is.
             unsafe { self.library.shrink(self.outgoing) };
         }
-        count
+        (count, piece.kind)
+    }
+
+    /// The kernel may encrypt for this socket, if the context wants that (`OP_ENABLE_KTLS`): everything that OpenSSL has
+    /// written so far is in the socket's hands or not taken yet. None: no longer.
+    pub(crate) fn offer(&self, _py: Python<'_>, socket: Option<Descriptor>) {
+        self.output.offer(socket);
+    }
+
+    /// Does the kernel encrypt?
+    pub(crate) fn is_plain(&self, _py: Python<'_>) -> bool {
+        self.output.is_plain()
     }
 
     /// Decrypts into memory that is not empty, what was fed first and then these records; those that were used are cut off.
@@ -324,7 +340,8 @@ impl Connection {
         if memory.is_empty() || self.unsent(py) > 0 {
             // What is there already goes first.
             let outcome = self.outcome(write());
-            let taken = if memory.is_empty() { 0 } else { self.take(py, memory) };
+            let stays = memory.is_empty() || self.output.has_records();
+            let taken = if stays { 0 } else { self.take(py, memory).0 };
             return (outcome, taken);
         }
         // SAFETY: the memory is the caller's alone, and outlives the call.

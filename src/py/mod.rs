@@ -15,6 +15,7 @@ pub(crate) mod context;
 pub(crate) mod descriptor;
 pub(crate) mod errors;
 pub(crate) mod introspection;
+pub(crate) mod kernel_tls;
 pub(crate) mod known;
 mod layout;
 pub(crate) mod libssl;

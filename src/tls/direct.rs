@@ -6,9 +6,10 @@
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
-use super::engine::{Engine, Input, Output};
+use super::engine::{Engine, Input, Output, Taken};
 use super::portable::Portable;
 use crate::py::class::{Stop, Visit};
+use crate::py::descriptor::Descriptor;
 use crate::py::libssl::{Connection, Outcome};
 
 pub(super) struct Direct {
@@ -54,8 +55,9 @@ impl Engine for Direct {
     fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.connection.unsent(py))
     }
-    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<usize> {
-        Ok(self.connection.take(py, memory))
+    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Taken> {
+        let (count, kind) = self.connection.take(py, memory);
+        Ok(Taken { count, kind })
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         self.connection.visit(visit)?;
@@ -63,5 +65,11 @@ impl Engine for Direct {
     }
     fn is_direct(&self) -> bool {
         true
+    }
+    fn offer(&self, py: Python<'_>, socket: Option<Descriptor>) {
+        self.connection.offer(py, socket);
+    }
+    fn is_plain(&self, py: Python<'_>) -> bool {
+        self.connection.is_plain(py)
     }
 }

@@ -13,6 +13,7 @@ use super::direct::Direct;
 use super::portable::Portable;
 use crate::py::cell::LoopCell;
 use crate::py::class::{Stop, Visit};
+use crate::py::descriptor::Descriptor;
 use crate::runtime::buffers::Spares;
 
 /// Moves application data through OpenSSL.
@@ -29,11 +30,17 @@ pub(super) trait Engine: Send + Sync {
     fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> PyResult<Output>;
     /// Bytes of records that nobody has taken.
     fn unsent(&self, py: Python<'_>) -> PyResult<usize>;
-    /// Takes records for the peer; the number of bytes.
-    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<usize>;
+    /// Takes records for the peer.
+    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Taken>;
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop>;
     /// Does it call libssl itself?
     fn is_direct(&self) -> bool {
+        false
+    }
+    /// The kernel may encrypt from the next change of keys on, on this socket, which has got everything so far.
+    fn offer(&self, _py: Python<'_>, _socket: Option<Descriptor>) {}
+    /// Does the kernel encrypt?
+    fn is_plain(&self, _py: Python<'_>) -> bool {
         false
     }
 }
@@ -53,6 +60,14 @@ pub(super) struct Output {
     pub(super) filled: usize,
     /// Was it encrypted? If not, the engine must be fed first.
     pub(super) done: bool,
+}
+
+/// What the peer is to get.
+pub(super) struct Taken {
+    /// Bytes in the memory.
+    pub(super) count: usize,
+    /// Where the kernel encrypts: what kind of record they are, if that is not application data.
+    pub(super) kind: Option<u8>,
 }
 
 /// The Python objects of one TLS connection.
@@ -105,8 +120,8 @@ impl Engine for Gone {
     fn unsent(&self, _py: Python<'_>) -> PyResult<usize> {
         Ok(0)
     }
-    fn take(&self, _py: Python<'_>, _memory: &mut [u8]) -> PyResult<usize> {
-        Ok(0)
+    fn take(&self, _py: Python<'_>, _memory: &mut [u8]) -> PyResult<Taken> {
+        Ok(Taken { count: 0, kind: None })
     }
     fn visit(&self, _visit: Visit<'_>) -> Result<(), Stop> {
         Ok(())

@@ -7,11 +7,10 @@
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::{Limits, Paused, Phase, T, Tls, read, write};
+use super::{Limits, Paused, Phase, T, Tls, kernel, read, write};
 use crate::py::buffer;
 use crate::py::errors::Error;
 use crate::py::method::{Args, Method, Reply};
-use crate::py::names::names;
 use crate::py::object::Owned;
 use crate::py::reply;
 use crate::transport::read::Receiver;
@@ -23,7 +22,6 @@ pub(super) fn table() -> Vec<Method<Tls>> {
         Method::no_args(c"get_write_buffer_size", c"Bytes that wait, encrypted or not.", get_write_buffer_size),
         Method::get(c"_loop", get_loop),
         Method::get(c"_start_tls_compatible", yes),
-        Method::get(c"_sendfile_compatible", sendfile_compatible),
         Method::get_set(c"_ssl_protocol", ssl_protocol, set_ssl_protocol),
         Method::get_set(c"_closed", closed, set_closed),
         Method::get(c"_protocol_paused", app_writing_paused),
@@ -32,6 +30,7 @@ pub(super) fn table() -> Vec<Method<Tls>> {
         Method::get(c"_low_water", missing),
     ];
     table.extend(for_the_machine());
+    table.extend(kernel::methods());
     table
 }
 
@@ -71,10 +70,6 @@ fn get_loop<'py>(this: T<'_, 'py>) -> Reply<'py> {
 
 fn yes<'py>(this: T<'_, 'py>) -> Reply<'py> {
     reply::bool(this.py(), true)
-}
-
-fn sendfile_compatible<'py>(this: T<'_, 'py>) -> Reply<'py> {
-    Ok(names(this.py()).fallback_sendfile.bind(this.py()).clone())
 }
 
 /// asyncio's transport has a slot of this name, and never fills it.

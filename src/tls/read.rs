@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::engine::Input;
-use super::{Loop, Phase, T, write};
+use super::{Loop, Phase, T, kernel, write};
 use crate::py::buffer;
 use crate::py::names::names;
 use crate::py::object::Owned;
@@ -39,10 +39,9 @@ pub(super) fn take(loop_: Loop<'_, '_>, object: Borrowed<'_, '_, PyAny>, records
         Phase::Unwrapped => None,
     };
     this.engine().feed(py, records)?;
-    match next.and_then(|next| Some((this.machine()?, next))) {
-        Some((machine, next)) => machine.call_method0(next).map(|_| ()),
-        None => Ok(()),
-    }
+    let Some((machine, next)) = next.and_then(|next| Some((this.machine()?, next))) else { return Ok(()) };
+    let go_on = || machine.call_method0(next).map(|_| ());
+    if this.phase() == Phase::Handshake { kernel::with_offer(this, go_on) } else { go_on() }
 }
 
 /// Reads what there is, these records included. asyncio's `_do_read`.

@@ -10,7 +10,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{Below, Loop, Phase, T};
+use super::engine::Taken;
+use super::{Below, Loop, Phase, State, T};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
 use crate::py::errors::Error;
@@ -19,6 +20,7 @@ use crate::py::names::names;
 use crate::py::reply;
 use crate::runtime::buffers::{BUFFER, Lent};
 use crate::transport::Transport;
+use crate::transport::records::write_record;
 use crate::transport::write::write_slice;
 
 /// What one record holds at most. Bytes.
@@ -72,7 +74,7 @@ pub(super) fn write<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>) -> Re
         let text = format!("data: expecting a bytes-like instance, got {}", data.get_type().name()?);
         return Err(Error::Type(text).into());
     }
-    if !buffer::is_empty(data)? && admit(this)? {
+    if !buffer::is_empty(data)? && admit(this, "write")? {
         let kept = buffer::keep(data, 0).map(|(chunk, _)| push(this, chunk));
         encrypt_now(this, kept)?;
     }
@@ -81,7 +83,7 @@ pub(super) fn write<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>) -> Re
 
 /// `writelines(list_of_data)`.
 pub(super) fn writelines<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
-    if admit(this)? {
+    if admit(this, "writelines")? {
         let kept = data.try_iter()?.try_for_each(|item| {
             let (chunk, _) = buffer::keep(item?.as_borrowed(), 0)?;
             push(this, chunk);
@@ -93,11 +95,14 @@ pub(super) fn writelines<'py>(this: T<'_, 'py>, data: Borrowed<'_, 'py, PyAny>) 
 }
 
 /// May anything be written? Who goes on writing after the end is warned as asyncio warns.
-fn admit(this: T<'_, '_>) -> PyResult<bool> {
+fn admit(this: T<'_, '_>, method: &str) -> PyResult<bool> {
     let py = this.py();
     let lost = {
         let mut state = this.state.open(py);
         match state.phase {
+            Phase::Wrapped if state.sends_file => {
+                return Err(Error::Runtime(format!("unable to {method}; sendfile is in progress")).into());
+            }
             Phase::Handshake | Phase::Wrapped => return Ok(true),
             Phase::Flushing | Phase::Shutdown | Phase::Unwrapped => {}
         }
@@ -234,8 +239,11 @@ pub(super) fn send<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>) -> PyResult<()> 
             break unsent;
         }
         let mut records = Lent::of(loop_);
-        let count = engine.take(py, &mut records)?;
-        send_below(this, loop_, &records[..count])?;
+        let Taken { count, kind } = engine.take(py, &mut records)?;
+        match kind {
+            Some(kind) => send_record_below(this, loop_, kind, &records[..count])?,
+            None => send_below(this, loop_, &records[..count])?,
+        }
     };
     // A limit is crossed: the machine tells the protocol to pause or to go on.
     let machine = {
@@ -264,6 +272,24 @@ fn send_below<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, records: &[u8]) -> Py
         return write_slice(stream, loop_, records);
     }
     below.bind(py).call_method1(intern!(py, "write"), (PyBytes::new(py, records),)).map(|_| ())
+}
+
+/// Sends what the kernel is to encrypt as a record of this kind. In the middle of a file there is none that makes sense:
+/// the peer must not take a file that ends there for whole.
+#[cold]
+fn send_record_below<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, kind: u8, record: &[u8]) -> PyResult<()> {
+    let py = this.py();
+    let (below, sends_file) = match &*this.state.open(py) {
+        State { below: Some(Below::Stream(below)), sends_file, .. } => (below.clone_ref(py), *sends_file),
+        _ => return Ok(()),
+    };
+    if sends_file {
+        return below.bind(py).call_method0(intern!(py, "abort")).map(|_| ());
+    }
+    match This::<Transport>::of_exact(below.borrow(py)) {
+        Some(stream) => write_record(stream, loop_, kind, record),
+        None => Ok(()),
+    }
 }
 
 /// Bytes that the transport below has not got: `get_write_buffer_size`.

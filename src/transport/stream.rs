@@ -5,7 +5,9 @@
 //! asyncio.selector_events.
 
 use mioloop_core::outgoing::Outgoing;
+use mioloop_core::records::Records;
 use pyo3::exceptions::PyConnectionError;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::info::Info;
@@ -27,6 +29,8 @@ use crate::runtime::ready::Run;
 pub(crate) struct Stream {
     /// `sendfile` waits for the backlog to go, and nobody else may write.
     pub(super) empty_waiter: Option<Owned>,
+    /// The task in which `sendfile` writes, past this transport.
+    pub(super) sender: Option<Owned>,
     pub(super) receiver: Receiver,
     /// The next read is into an object of its own, not by way of the loop's buffer.
     pub(super) reads_much: bool,
@@ -37,7 +41,12 @@ pub(crate) struct Stream {
     pub(super) wrote_in: u64,
     pub(super) in_a_row: u8,
     pub(super) outgoing: Outgoing<Chunk>,
+    /// What of that is TLS records for the kernel to encrypt, and no application data.
+    pub(super) records: Option<Box<Records>>,
 }
+
+/// asyncio's words.
+const CLOSED: &str = "Connection is closed by peer";
 
 static STREAM_TRANSPORT: Class = Class::new();
 
@@ -59,6 +68,7 @@ impl Kind for Stream {
     }
     fn take_backlog(&mut self) -> Self::Backlog {
         self.sending = Sending::Direct;
+        self.records = None;
         std::mem::take(&mut self.outgoing)
     }
     fn settle(this: T<'_, '_>) -> PyResult<()> {
@@ -66,18 +76,30 @@ impl Kind for Stream {
     }
     fn ended(this: T<'_, '_>) -> PyResult<()> {
         let py = this.py();
-        let waiter = this.state.open(py).own.empty_waiter.take();
+        let (waiter, sender) = {
+            let mut state = this.state.open(py);
+            (state.own.empty_waiter.take(), state.own.sender.take())
+        };
+        if let Some(sender) = sender {
+            sender.bind(py).call_method0(&names(py).cancel)?;
+        }
         let Some(waiter) = waiter else { return Ok(()) };
-        let error = PyConnectionError::new_err("Connection is closed by peer").into_value(py);
-        waiter.bind(py).call_method1(&names(py).set_exception, (error,)).map(|_| ())
+        let waiter = waiter.bind(py);
+        if waiter.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(());
+        }
+        let error = PyConnectionError::new_err(CLOSED).into_value(py);
+        waiter.call_method1(&names(py).set_exception, (error,)).map(|_| ())
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         visit.option(&self.empty_waiter)?;
+        visit.option(&self.sender)?;
         self.receiver.visit(visit)
     }
     fn take_references(&mut self) -> Vec<Owned> {
         let mut taken = std::mem::replace(&mut self.receiver, Receiver::Data).into_references();
         taken.extend(self.empty_waiter.take());
+        taken.extend(self.sender.take());
         taken
     }
 }
@@ -121,6 +143,7 @@ pub(crate) fn of_socket<'py>(
 pub(crate) fn of_parts<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let own = Stream {
         empty_waiter: None,
+        sender: None,
         receiver: Receiver::of(parts.protocol)?,
         reads_much: false,
         eof: false,
@@ -128,6 +151,7 @@ pub(crate) fn of_parts<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyRe
         wrote_in: 0,
         in_a_row: 0,
         outgoing: Outgoing::default(),
+        records: None,
     };
     create(loop_, parts, own)
 }
@@ -167,6 +191,7 @@ fn own_methods() -> Vec<Method<Transport<Stream>>> {
             c"Watches the descriptor no more, until resume_reading() or a write.",
             release_fd,
         ),
+        Method::one_arg(c"_set_sender", c"Cancels this task should the connection end.", set_sender),
         Method::no_args(c"_reset_empty_waiter", c"Lets others write again.", reset_empty_waiter),
         Method::get(c"_eof", eof),
         Method::get(c"_start_tls_compatible", yes),
@@ -227,8 +252,17 @@ fn release_fd<'py>(this: T<'_, 'py>) -> Reply<'py> {
     reply::none(this.py())
 }
 
+fn set_sender<'py>(this: T<'_, 'py>, sender: Borrowed<'_, 'py, PyAny>) -> Reply<'py> {
+    let old = this.state.open(this.py()).own.sender.replace(Owned::of(sender));
+    drop(old);
+    reply::none(this.py())
+}
+
 fn reset_empty_waiter<'py>(this: T<'_, 'py>) -> Reply<'py> {
-    let old = this.state.open(this.py()).own.empty_waiter.take();
+    let old = {
+        let mut state = this.state.open(this.py());
+        (state.own.empty_waiter.take(), state.own.sender.take())
+    };
     drop(old);
     reply::none(this.py())
 }

@@ -9,11 +9,11 @@
 use std::io::{ErrorKind, IoSlice};
 
 use mioloop_core::connection::Next;
-use mioloop_core::outgoing::Outgoing;
 use pyo3::prelude::*;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
+use super::records::send_piece;
 use super::stream::Stream;
 use super::{Loop, Transport, of};
 use crate::py::buffer::{self, Chunk};
@@ -158,10 +158,13 @@ fn queue_blocked<'py>(
     loop_: Loop<'_, 'py>,
     (chunk, sent): (Chunk, usize),
 ) -> PyResult<()> {
-    let mut state = this.state.open(this.py());
-    state.own.outgoing.push(chunk, sent);
-    state.own.sending = Sending::Blocked;
-    drop(state);
+    this.state.open(this.py()).own.outgoing.push(chunk, sent);
+    wait_for_room(this, loop_)
+}
+
+/// The kernel takes no more for now: the backlog waits until it does.
+pub(super) fn wait_for_room<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
+    this.state.open(this.py()).own.sending = Sending::Blocked;
     this.arm(loop_, Direction::Write)?;
     this.pause_protocol()
 }
@@ -186,7 +189,7 @@ fn push(this: This<'_, '_, Transport>, chunk: Chunk) {
 }
 
 /// Corks what was pushed, or sends it if that is too much to wait.
-fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
+pub(super) fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResult<()> {
     let py = this.py();
     let (sending, too_much) = {
         let state = this.state.open(py);
@@ -269,7 +272,7 @@ fn send_now<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResu
     let outcome = {
         let mut state = this.state.open(py);
         let fd = state.fd;
-        send_backlog(&mut state.own.outgoing, fd)
+        send_backlog(&mut state.own, fd)
     };
     match outcome {
         Ok(Progress::Gone) => {
@@ -303,22 +306,24 @@ enum Progress {
     Enough,
 }
 
-fn send_backlog(outgoing: &mut Outgoing<Chunk>, fd: Descriptor) -> Result<Progress, Errno> {
+fn send_backlog(own: &mut Stream, fd: Descriptor) -> Result<Progress, Errno> {
     for _ in 0..ROUNDS {
+        let Stream { outgoing, records, .. } = &*own;
         if outgoing.is_empty() {
             return Ok(Progress::Gone);
         }
-        let sent = match outgoing.only() {
-            Some(bytes) => send_some(fd, bytes),
-            None => send_vectored(fd, outgoing.slices().as_slice()),
+        let sent = match (records, outgoing.only()) {
+            (Some(records), _) => send_piece(outgoing, records, fd),
+            (None, Some(bytes)) => send_some(fd, bytes),
+            (None, None) => send_vectored(fd, outgoing.slices().as_slice()),
         };
         match sent {
-            Ok(count) => outgoing.advance(count),
+            Ok(count) => own.advance(count),
             Err(errno) if errno.kind() == ErrorKind::WouldBlock => return Ok(Progress::Refused),
             Err(errno) => return Err(errno),
         }
     }
-    Ok(if outgoing.is_empty() { Progress::Gone } else { Progress::Enough })
+    Ok(if own.outgoing.is_empty() { Progress::Gone } else { Progress::Enough })
 }
 
 fn send_vectored(fd: Descriptor, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -371,7 +376,7 @@ fn shut_down(fd: Descriptor) -> PyResult<()> {
 }
 
 #[cold]
-fn write_error(this: This<'_, '_, Transport>, error: PyErr) -> PyResult<()> {
+pub(super) fn write_error(this: This<'_, '_, Transport>, error: PyErr) -> PyResult<()> {
     let py = this.py();
     let waiter = this.state.open(py).own.empty_waiter.take();
     if let Some(waiter) = waiter {
