@@ -6,10 +6,11 @@
 The stages are `lint`, `rust`, `examples` (the crate in examples/), `python` (a wheel and its tests
 on each Python of this machine), `debug` (the tests on Py_DEBUG builds), `conformance` (CPython's
 own tests on each), `kernel` (TLS on a kernel that encrypts) and `ecosystem` (real packages and
-services); by its name only, `suites` (other packages' own tests). As many of them run at a time as there are processors, four at most; --jobs 1
-shows output as it comes. One that fails does not stop the others. The last line is the sum:
-`N passed, N failed`; a check that counts no tests of its own counts as one. Writes to target/ and
-.venvs/ only; `compatibility.py` makes a table of what it leaves in target/results/.
+services); by its name only, `suites` (other packages' own tests). As many of them run at a time as
+there are processors, four at most; --jobs 1 shows output as it comes. One that fails does not stop
+the others. The last line is the sum: `N passed, N failed`; a check that counts no tests of its own
+counts as one. Writes to target/ and .venvs/ only; `compatibility.py` makes a table of what it
+leaves in target/results/.
 """
 
 from __future__ import annotations

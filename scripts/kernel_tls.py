@@ -41,21 +41,49 @@ def main(arguments: list[str]) -> int:
     """Boot, wait, and show what the tests have printed."""
     kernel = shutil.which("linux.uml")
     if kernel is None:
-        print("No linux.uml here (Debian's package user-mode-linux): the kernel's TLS is not tested.")
+        print(
+            "No linux.uml here (Debian's package user-mode-linux): the kernel's TLS is not tested."
+        )
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         script = folder / "init"
-        words = [sys.executable, os.path.abspath(__file__), "--inside", name, os.getcwd(), *arguments]
-        environment = [f"export {key}={shlex.quote(os.environ.get(key, ''))}" for key in ("HOME", "PATH")]
+        words = [
+            sys.executable,
+            os.path.abspath(__file__),
+            "--inside",
+            name,
+            os.getcwd(),
+            *arguments,
+        ]
+        environment = [
+            f"export {key}={shlex.quote(os.environ.get(key, ''))}" for key in ("HOME", "PATH")
+        ]
         script.write_text("\n".join(["#!/bin/sh", *environment, shlex.join(["exec", *words]), ""]))
         script.chmod(0o755)
-        command = [kernel, "rootfstype=hostfs", "rw", "mem=1G", f"init={script}", "con=null", "con0=fd:0,fd:1"]
+        command = [
+            kernel,
+            "rootfstype=hostfs",
+            "rw",
+            "mem=1G",
+            f"init={script}",
+            "con=null",
+            "con0=fd:0,fd:1",
+        ]
         booted = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
         )
         if not (folder / "began").exists():
-            print(booted.stdout[-2000:], "linux.uml does not come up: the kernel's TLS is not tested.", sep="\n")
+            print(
+                booted.stdout[-2000:],
+                "linux.uml does not come up: the kernel's TLS is not tested.",
+                sep="\n",
+            )
             return 0
         print((folder / "output").read_text(errors="replace"), end="")
         return int((folder / "status").read_text())
@@ -70,7 +98,9 @@ def inside(name: str, work: str, *arguments: str) -> None:
         try:
             prepare()
             command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-            status = subprocess.run(command, cwd=work, stdout=output, stderr=output, check=False).returncode
+            status = subprocess.run(
+                command, cwd=work, stdout=output, stderr=output, check=False
+            ).returncode
         except Exception as error:
             print("Preparing the tests has failed:", repr(error), file=output)
     (folder / "status").write_text(str(status))

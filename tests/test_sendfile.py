@@ -256,6 +256,26 @@ def test_a_paused_transport_stays_paused(run: Run, file: BinaryIO) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_the_transport_is_closed_meanwhile(
+    run: Run, ending: str, loop_kind: str, file: BinaryIO
+) -> None:
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio waits for ever")
+
+    async def main() -> None:
+        async with Sender("transport") as sender:
+            task = asyncio.ensure_future(sender.send(file))
+            await a_while()
+            assert not task.done()
+            getattr(sender.transport, ending)()
+            with pytest.raises(ConnectionError, match="^Connection is closed by peer$"):
+                await task
+            assert await sender.protocol.ended() is None
+
+    run(main())
+
+
 def test_a_closing_transport(run: Run, file: BinaryIO) -> None:
     async def main() -> None:
         async with Sender("transport") as sender:

@@ -16,6 +16,7 @@ from network_peer import (
     BufferedRecorder,
     Peer,
     Recorder,
+    a_while,
     cancelled,
     until,
     waiting,
@@ -329,6 +330,26 @@ def test_sending_a_file(run: Run, pair: Pair, tmp_path: Any) -> None:
         assert await protocol.got(8) == b"reads on"
         transport.close()
         await protocol.ended()
+
+    run(main())
+
+
+def test_closed_while_it_sends_a_file(run: Run, loop_kind: str, pair: Pair, tmp_path: Any) -> None:
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio waits for ever")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_connection(Recorder, sock=Turning.of(pair[0]))
+        with (tmp_path / "file").open("w+b") as file:
+            file.truncate(1 << 24)
+            task = asyncio.ensure_future(loop.sendfile(transport, file))
+            await a_while()
+            assert not task.done()
+            transport.abort()
+            with pytest.raises(ConnectionError, match="^Connection is closed by peer$"):
+                await task
+        assert await protocol.ended() is None
 
     run(main())
 

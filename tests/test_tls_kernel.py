@@ -79,7 +79,9 @@ def greet(sock: socket.socket) -> None:
 
 
 HAS_IT = kernel_has_it()
-needs_kernel = pytest.mark.skipif(not HAS_IT, reason="the kernel has no TLS, or OpenSSL no use of it")
+needs_kernel = pytest.mark.skipif(
+    not HAS_IT, reason="the kernel has no TLS, or OpenSSL no use of it"
+)
 
 
 @pytest.fixture
@@ -120,7 +122,12 @@ def test_data_of_all_sizes(run: Run, encrypts: bool, version: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "cipher", ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"]
+    "cipher",
+    [
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+    ],
 )
 def test_ciphers(run: Run, encrypts: bool, cipher: str) -> None:
     async def main() -> None:
@@ -197,7 +204,10 @@ def test_many_connections_at_once(run: Run, encrypts: bool) -> None:
         async with Serving(echo, offers(server_context())) as port:
             context = offers(client_context())
             pieces = [DATA[at : at + 50_000] for at in range(0, 1_000_000, 50_000)]
-            assert await asyncio.gather(*(exchange(port, context, piece) for piece in pieces)) == pieces
+            assert (
+                await asyncio.gather(*(exchange(port, context, piece) for piece in pieces))
+                == pieces
+            )
 
     with Sockets(40 * encrypts):
         run(main())
@@ -214,7 +224,9 @@ def test_session_tickets(run: Run, encrypts: bool) -> None:
 
             def talk(session: Any) -> Any:
                 with socket.create_connection(("127.0.0.1", port)) as plain:
-                    with context.wrap_socket(plain, server_hostname="localhost", session=session) as sock:
+                    with context.wrap_socket(
+                        plain, server_hostname="localhost", session=session
+                    ) as sock:
                         sock.sendall(b"hello")
                         assert sock.recv(10) == b"hello"
                         return sock.session, sock.session_reused
@@ -230,7 +242,9 @@ def test_session_tickets(run: Run, encrypts: bool) -> None:
 
 @pytest.mark.parametrize("size", [0, 10, len(DATA)])
 @BOTH
-def test_the_close_notify_comes_behind_all_data(run: Run, encrypts: bool, version: Any, size: int) -> None:
+def test_the_close_notify_comes_behind_all_data(
+    run: Run, encrypts: bool, version: Any, size: int
+) -> None:
     """A peer that is slow, and takes a connection that ends without one for an error."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -267,7 +281,7 @@ def test_a_refused_certificate(run: Run) -> None:
     def read(port: int) -> bytes:
         with socket.create_connection(("127.0.0.1", port)) as plain:
             plain.settimeout(PATIENCE)
-            # The client takes its handshake for done before the server has looked for a certificate.
+            # The client is done before the server has looked for its certificate.
             with client_context().wrap_socket(plain, server_hostname="localhost") as sock:
                 try:
                     return sock.recv(1)
@@ -312,7 +326,9 @@ def test_a_peer_that_wants_new_keys(run: Run, encrypts: bool) -> None:
             client.stdin.write(b"hello\n")
             while b"hello" not in await asyncio.wait_for(client.stdout.readline(), PATIENCE):
                 pass
-            client.stdin.write(b"K\n")  # an update of its keys, and of ours, with what it sends next
+            client.stdin.write(
+                b"K\n"
+            )  # an update of its keys, and of ours, with what it sends next
             while b"KEYUPDATE" not in await asyncio.wait_for(client.stdout.readline(), PATIENCE):
                 pass
             client.stdin.write(b"more\n")
@@ -342,7 +358,7 @@ async def collect(port: int) -> bytes:
 
 
 def test_sendfile(run: Run, encrypts: bool, file: BinaryIO) -> None:
-    """Between what is written before and after; without a copy exactly where the kernel encrypts."""
+    """Between what is written before and after; no copy exactly where the kernel encrypts."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()

@@ -51,13 +51,26 @@ class _Shown:
 class SelectorSocketTransport(_Shown, _Events._SelectorSocketTransport):  # type: ignore[misc]
     """asyncio's transport of a stream socket."""
 
+    _sender: Any = None
+
     def _release_fd(self) -> None:
         """For `sendfile()`, which watches the descriptor itself."""
         self._loop._transports.pop(self._sock_fd, None)
 
+    def _set_sender(self, task: Future[int]) -> None:
+        """The task of `sendfile()`, which ends with the connection."""
+        self._sender = task
+
+    def _call_connection_lost(self, exc: BaseException | None) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+            self._empty_waiter = None  # nobody waits for it any more
+        super()._call_connection_lost(exc)
+
     def _reset_empty_waiter(self) -> None:
         """`sendfile()` is over."""
         super()._reset_empty_waiter()
+        self._sender = None
         if self._loop is not None:  # else the connection was lost meanwhile
             self._loop._transports[self._sock_fd] = self
 

@@ -315,7 +315,8 @@ unsafe fn give_keys(slot: &mut Slot, keys: Pointer) -> bool {
     }
     let Some(socket) = slot.kernel.offered.filter(|_| slot.start.is_null()) else { return false };
     // SAFETY: the caller's promises.
-    slot.kernel.on = unsafe { kernel_tls::attach(socket) && send_all(slot, socket) && kernel_tls::take_keys(socket, keys) };
+    slot.kernel.on =
+        unsafe { kernel_tls::attach(socket) && send_all(slot, socket) && kernel_tls::take_keys(socket, keys) };
     slot.kernel.on
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn send_record(fd: Descriptor, kind: u8, bytes: &[u8]) -> Result<usiz
             libc::CMSG_DATA(head).write(kind);
             libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
         };
-        usize::try_from(sent).map_err(|_| std::io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
+        usize::try_from(sent)
+            .map_err(|_| std::io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))
     })
 }
