@@ -27,6 +27,8 @@ from benchmarks.servers import SERVERS, Options
 COUNTER = "BENCHMARKS_COUNTER"
 # Under valgrind a program is fifty times as slow.
 MOST_COUNTED = 1_000
+# Bytes; glibc learns from blocks of up to 32 MiB.
+SETTLING = 4 * 1024 * 1024
 
 
 def say(**what: Any) -> None:
@@ -86,8 +88,19 @@ def load_counter(path: str) -> CDLL:
     return counter
 
 
+def settle_memory() -> None:
+    """Free a large block, as a program has done that is about its business.
+
+    Until then glibc maps each block of 128 KiB and more for itself and unmaps it when it is freed,
+    and afterwards never again. Who reads into 256 KiB that are new each time would be four times
+    as slow, or not, by what else was freed: a record that came in two parts is enough.
+    """
+    bytes(SETTLING)
+
+
 async def serve(kind: str, options: Options) -> None:
     """Serve until the process is killed."""
+    settle_memory()
     loop = asyncio.get_running_loop()
     running = await SERVERS[kind](options)
     if COUNTER in os.environ:

@@ -91,6 +91,30 @@ def test_a_process_that_crashes_is_a_cell_that_says_so(runner, monkeypatch):
         runner.cell(CREATE_TASK, "asyncio")
 
 
+MAPPED = """
+import ctypes, sys
+from benchmarks.worker import settle_memory
+class MallInfo(ctypes.Structure):
+    _fields_ = [("counts", ctypes.c_int * 10)]
+try:
+    mallinfo = ctypes.CDLL(None).mallinfo
+except AttributeError:  # no glibc
+    sys.exit(77)
+mallinfo.restype = MallInfo
+settle_memory()
+before = mallinfo().counts[3]  # mapped blocks
+block = bytes(256 * 1024)
+sys.exit(mallinfo().counts[3] - before)
+"""
+
+
+def test_a_server_has_settled_memory():
+    process = subprocess.run([sys.executable, "-c", MAPPED], cwd=ROOT, check=False)
+    if process.returncode == 77:
+        pytest.skip("no mallinfo")
+    assert process.returncode == 0
+
+
 def test_every_row_has_what_it_measures():
     assert {row.operation for row in ROWS if row.operation} == set(OPERATIONS)
     assert {row.server for row in ROWS if row.server} == set(SERVERS)

@@ -7,6 +7,7 @@ OSError is taken for one of the socket: it ends the connection without a report.
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -63,6 +64,35 @@ def test_an_error_is_fatal(run: Run, kind: type, method: str, error: BaseExcepti
                 "protocol": protocol,
             }
         ]
+
+    run(main())
+
+
+@pytest.mark.parametrize(("kind", "method"), FATAL)
+def test_the_handler_sees_the_context_of_what_failed(run: Run, kind: type, method: str) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="not set")
+
+    class Setting(kind):  # type: ignore[misc]
+        pass
+
+    def set_and_fail(self: Recorder, *args: Any) -> Any:
+        variable.set("set")
+        raise Boom
+
+    setattr(Setting, method, set_and_fail)
+
+    async def main() -> None:
+        _, protocol, peer = await connect(Setting)
+        seen: list[str] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: seen.append(variable.get()))
+        with peer:
+            peer.send(b"x")
+            if method == "eof_received":
+                peer.shutdown()
+            await protocol.ended()
+        assert seen == ["set"]
+        assert variable.get() == "not set"
 
     run(main())
 

@@ -200,6 +200,65 @@ def test_set_protocol_within_callbacks(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("second", [Recorder, BufferedRecorder], ids=["to plain", "to buffered"])
+def test_set_protocol_within_get_buffer(run: Run, second: type[Recorder]) -> None:
+    """The new protocol is told that the old one's buffer was filled, even one without buffers."""
+    other = second()
+    told: list[int] = []
+    if second is BufferedRecorder:
+        other.buffer_updated = told.append  # type: ignore[attr-defined]
+
+    class Leaving(BufferedRecorder):
+        def get_buffer(self, sizehint: int) -> Any:
+            self.transport.set_protocol(other)
+            return super().get_buffer(sizehint)
+
+    async def main() -> None:
+        _, protocol, peer = await connect(Leaving)
+        reports = reports_of(asyncio.get_running_loop())
+        with peer:
+            peer.send(b"four")
+            await until(lambda: told or other.lost)
+            assert protocol.buffer[:5] == b"four\0"
+        error = await other.ended()
+        assert protocol.calls == ["made"]
+        if second is BufferedRecorder:
+            assert (told, error, reports) == ([4], None, [])
+            return
+        assert type(error) is AttributeError
+        [report] = reports
+        assert report["message"] == "Fatal error: protocol.buffer_updated() call failed."
+        assert report["protocol"] is other
+
+    run(main())
+
+
+@pytest.mark.parametrize("method", ["close", "abort", "pause_reading"])
+def test_get_buffer_that_ends_the_reading(run: Run, method: str) -> None:
+    """What it gave the buffer for is read and told."""
+
+    class Ending(BufferedRecorder):
+        def get_buffer(self, sizehint: int) -> Any:
+            self.note("get")
+            getattr(self.transport, method)()
+            return super().get_buffer(sizehint)
+
+    async def main() -> None:
+        transport, protocol, peer = await connect(Ending)
+        with peer:
+            peer.send(b"first")
+            assert await protocol.got(5) == b"first"
+            if method == "pause_reading":
+                peer.send(b"second")
+                await a_while()
+                assert protocol.calls == ["made", "get", "data"]
+                transport.abort()
+            assert await protocol.ended() is None
+        assert protocol.calls == ["made", "get", "data", "lost"]
+
+    run(main())
+
+
 def test_set_protocol_while_paused(run: Run) -> None:
     async def main() -> None:
         transport, protocol, peer = await connect()

@@ -59,32 +59,6 @@ static void drop(struct connection *c) {
   memset(c, 0, sizeof *c);
 }
 
-/* Like recv and send: -1 and EAGAIN where nothing can be done now. */
-#ifdef WITH_TLS
-static ssize_t tls_result(SSL *tls, int result) {
-  if (result > 0) return result;
-  int error = SSL_get_error(tls, result);
-  if (error == SSL_ERROR_ZERO_RETURN) return 0;
-  errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EIO;
-  return -1;
-}
-static ssize_t receive(struct connection *c) {
-  if (!c->tls) return recv(c->descriptor, buffer, sizeof buffer, 0);
-  ERR_clear_error();
-  return tls_result(c->tls, SSL_read(c->tls, buffer, sizeof buffer));
-}
-static ssize_t transmit(struct connection *c, const char *data, size_t length) {
-  if (!c->tls) return send(c->descriptor, data, length, MSG_NOSIGNAL);
-  ERR_clear_error();
-  return tls_result(c->tls, SSL_write(c->tls, data, (int)length));
-}
-#else
-static ssize_t receive(struct connection *c) { return recv(c->descriptor, buffer, sizeof buffer, 0); }
-static ssize_t transmit(struct connection *c, const char *data, size_t length) {
-  return send(c->descriptor, data, length, MSG_NOSIGNAL);
-}
-#endif
-
 /* Keeps what could not be sent, behind what waits already. */
 static void keep(struct connection *c, const char *data, size_t length) {
   memmove(c->waiting, c->waiting + c->waiting_start, c->waiting_length);
@@ -101,7 +75,7 @@ static void keep(struct connection *c, const char *data, size_t length) {
 /* 0, or -1 if the connection is broken. */
 static int write_out(struct connection *c, const char *data, size_t length) {
   while (length > 0 && c->waiting_length == 0) {
-    ssize_t sent = transmit(c, data, length);
+    ssize_t sent = send(c->descriptor, data, length, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) return -1;
     if (sent < 0) break;
     data += sent;
@@ -113,7 +87,7 @@ static int write_out(struct connection *c, const char *data, size_t length) {
 
 static int flush(struct connection *c) {
   while (c->waiting_length > 0) {
-    ssize_t sent = transmit(c, c->waiting + c->waiting_start, c->waiting_length);
+    ssize_t sent = send(c->descriptor, c->waiting + c->waiting_start, c->waiting_length, MSG_NOSIGNAL);
     if (sent < 0) return errno == EAGAIN ? 0 : -1;
     c->waiting_start += (size_t)sent;
     c->waiting_length -= (size_t)sent;
@@ -121,18 +95,41 @@ static int flush(struct connection *c) {
   return 0;
 }
 
+/* Answers what has come; 0, or -1 if the connection is to end. */
+static int answer_plain(struct connection *c, size_t got) {
+  if (answer == ECHO) return write_out(c, buffer, got);
+  if (got >= 4 && memcmp(buffer + got - 4, "\r\n\r\n", 4) == 0) return write_out(c, PAGE, sizeof PAGE - 1);
+  return 0;
+}
+
+/* The same through OpenSSL, which finds records in memory and leaves them there: all that came with
+ * one recv goes back with one send. */
+#ifdef WITH_TLS
+static int answer_tls(struct connection *c, size_t got) {
+  static char plain[SSL3_RT_MAX_PLAIN_LENGTH];
+  int count;
+  check(BIO_write(SSL_get_rbio(c->tls), buffer, (int)got) == (int)got, "BIO_write");
+  ERR_clear_error();
+  while ((count = SSL_read(c->tls, plain, sizeof plain)) > 0)
+    check(SSL_write(c->tls, plain, count) == count, "SSL_write");
+  if (SSL_get_error(c->tls, count) != SSL_ERROR_WANT_READ) return -1;
+  while ((count = BIO_read(SSL_get_wbio(c->tls), buffer, sizeof buffer)) > 0)
+    if (write_out(c, buffer, (size_t)count)) return -1;
+  return 0;
+}
+#else
+static int answer_tls(struct connection *c, size_t got) { return answer_plain(c, got); }
+#endif
+
 static int read_in(struct connection *c) {
-  for (;;) {
-    ssize_t got = receive(c);
+  ssize_t got;
+  do {
+    got = recv(c->descriptor, buffer, sizeof buffer, 0);
     if (got == 0) return -1;
     if (got < 0) return errno == EAGAIN ? 0 : -1;
-    if (answer == ECHO) {
-      if (write_out(c, buffer, (size_t)got)) return -1;
-    } else if (got >= 4 && memcmp(buffer + got - 4, "\r\n\r\n", 4) == 0) {
-      if (write_out(c, PAGE, sizeof PAGE - 1)) return -1;
-    }
-    if (!c->tls && got < (ssize_t)sizeof buffer) return 0; /* a short read: nothing more is there */
-  }
+    if (c->tls ? answer_tls(c, (size_t)got) : answer_plain(c, (size_t)got)) return -1;
+  } while (got == (ssize_t)sizeof buffer); /* after a short read nothing more is there */
+  return 0;
 }
 
 static void echo_datagrams(int listener) {
@@ -156,7 +153,7 @@ static void accept_all(int listener, int family) {
 #ifdef WITH_TLS
     if (tls_context) {
       c->tls = SSL_new(tls_context);
-      SSL_set_fd(c->tls, descriptor);
+      SSL_set_bio(c->tls, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
       SSL_set_accept_state(c->tls);
     }
 #endif
@@ -190,7 +187,6 @@ static void start_tls(const char *certificate_and_key) {
 #ifdef WITH_TLS
   tls_context = SSL_CTX_new(TLS_server_method());
   SSL_CTX_set_min_proto_version(tls_context, TLS1_3_VERSION);
-  SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   check(SSL_CTX_use_certificate_chain_file(tls_context, certificate_and_key) == 1, certificate_and_key);
   check(SSL_CTX_use_PrivateKey_file(tls_context, certificate_and_key, SSL_FILETYPE_PEM) == 1, certificate_and_key);
 #else

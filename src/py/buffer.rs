@@ -78,25 +78,51 @@ pub(crate) fn with_bytes<R>(object: Borrowed<'_, '_, PyAny>, body: impl FnOnce(&
     if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         return Ok(body(bytes.as_bytes()));
     }
-    let view = View::get(object, ffi::PyBUF_SIMPLE)?;
+    if let Some(array) = plain_array(object) {
+        // SAFETY: an array changes and moves by Python code, of which none runs in `body`.
+        return Ok(body(unsafe { array.as_bytes() }));
+    }
+    let mut raw = ffi::Py_buffer::new();
+    let view = View::get(&mut raw, object, ffi::PyBUF_SIMPLE)?;
     // SAFETY: the exporter keeps the memory in place until the view is released; nobody writes to it meanwhile, since no
     // Python code runs in `body`.
     Ok(body(unsafe { view.slice() }))
 }
 
+/// An array of bytes that needs no view to stay as it is while no Python code runs: without the GIL, other threads' does.
+#[inline]
+fn plain_array<'a, 'py>(object: Borrowed<'a, 'py, PyAny>) -> Option<Borrowed<'a, 'py, PyByteArray>> {
+    if cfg!(Py_GIL_DISABLED) { None } else { object.cast_exact::<PyByteArray>().ok() }
+}
+
 /// Calls `body` with the memory of a writable buffer, whose contents are initialised. TypeError for what is none, with
 /// the text of the socket's `method`.
+#[inline]
 pub(crate) fn with_writable<R>(
     object: Borrowed<'_, '_, PyAny>,
     method: &str,
     body: impl FnOnce(&mut [u8]) -> R,
 ) -> PyResult<R> {
-    let Ok(mut view) = View::get(object, ffi::PyBUF_WRITABLE) else {
+    match plain_array(object) {
+        // SAFETY: as in `with_bytes`.
+        Some(array) => Ok(body(unsafe { array.as_bytes_mut() })),
+        None => with_writable_held(object, method, body),
+    }
+}
+
+/// As `with_writable`, for a `body` that may run Python code: the buffer stays where it is.
+pub(crate) fn with_writable_held<R>(
+    object: Borrowed<'_, '_, PyAny>,
+    method: &str,
+    body: impl FnOnce(&mut [u8]) -> R,
+) -> PyResult<R> {
+    let mut raw = ffi::Py_buffer::new();
+    let Ok(mut view) = View::get(&mut raw, object, ffi::PyBUF_WRITABLE) else {
         let class = object.get_type().name()?;
         let text = format!("{method}() argument 1 must be read-write bytes-like object, not {class}");
         return Err(PyTypeError::new_err(text));
     };
-    // SAFETY: as in `with_bytes`; the exporter has agreed to writing.
+    // SAFETY: the exporter keeps the memory in place until the view is released, and has agreed to writing.
     Ok(body(unsafe { view.slice_mut() }))
 }
 
@@ -244,14 +270,14 @@ pub(crate) fn bytes_filled<'py, E>(
 }
 
 /// A held buffer of a Python object; released when dropped.
-struct View {
-    raw: Box<ffi::Py_buffer>,
+struct View<'a> {
+    raw: &'a mut ffi::Py_buffer,
 }
 
-impl View {
-    fn get(object: Borrowed<'_, '_, PyAny>, flags: std::ffi::c_int) -> PyResult<View> {
-        let mut raw = Box::new(ffi::Py_buffer::new());
-        // SAFETY: attached; the buffer does not move while it is held, since it is boxed.
+impl<'a> View<'a> {
+    #[inline]
+    fn get(raw: &'a mut ffi::Py_buffer, object: Borrowed<'_, '_, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        // SAFETY: attached; the buffer does not move while it is held, since it is borrowed.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *raw, flags) } != 0 {
             return Err(PyErr::fetch(object.py()));
         }
@@ -279,7 +305,7 @@ impl View {
     }
 }
 
-impl Drop for View {
+impl Drop for View<'_> {
     fn drop(&mut self) {
         // SAFETY: acquired in `get`, released once; attached, since views never leave the call that made them.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.raw) }

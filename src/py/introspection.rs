@@ -5,12 +5,10 @@
 //! our tasks inherit those fields and fill them. Where they lie is found at import by looking for known values in stock
 //! objects, and believed only if every check holds; otherwise the fields stay empty and asyncio's own functions are used.
 
-use std::ffi::CStr;
-
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyDict, PyString};
 
 use super::compat;
 use super::object::Owned;
@@ -30,33 +28,50 @@ static LAYOUT: PyOnceLock<Option<Layout>> = PyOnceLock::new();
 
 const WORD: usize = size_of::<*mut ffi::PyObject>();
 
-/// Makes stock objects with values to look for: a task, its coroutine and name, a future with one and one with two
-/// awaiting tasks. No loop is needed: nothing runs.
-const PROBE: &CStr = c"
-import asyncio, _asyncio
+/// Stock objects with values to look for. Nothing runs, and there is no loop: what stands for one has the methods that a
+/// task and a future call when they are made. Of objects that are there already, since to compile Python code for it
+/// would take a third of the time in which the extension is loaded.
+struct Stock<'py> {
+    coroutine: Bound<'py, PyAny>,
+    name: Bound<'py, PyAny>,
+    /// A task with this coroutine and this name.
+    task: Bound<'py, PyAny>,
+    /// Futures that it awaits: one alone, two together with another task.
+    one: Bound<'py, PyAny>,
+    two: Bound<'py, PyAny>,
+}
 
-class Loop:
-    def call_soon(self, *args, **kwargs): pass
-    def get_debug(self): return False
-
-async def coroutine(): pass
-
-def task(name):
-    body = coroutine()
-    made = asyncio.Task(body, loop=loop, name=name)
-    made._log_destroy_pending = False
-    return body, made
-
-loop = Loop()
-name = 'mioloop probe'
-coro, first = task(name)
-other, second = task('another')
-one, two = asyncio.Future(loop=loop), asyncio.Future(loop=loop)
-_asyncio.future_add_to_awaited_by(one, first)
-_asyncio.future_add_to_awaited_by(two, first)
-_asyncio.future_add_to_awaited_by(two, second)
-coro.close(); other.close()
-";
+impl<'py> Stock<'py> {
+    fn make(py: Python<'py>) -> PyResult<Self> {
+        let (asyncio, native) = (py.import("asyncio")?, py.import("_asyncio")?);
+        let keywords = PyDict::new(py);
+        // `call_soon(step, context=...)` gives something that is dropped, `get_debug()` False.
+        keywords.set_item("call_soon", py.import("functools")?.getattr("partial")?)?;
+        keywords.set_item("get_debug", py.get_type::<PyBool>())?;
+        let loop_ = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&keywords))?;
+        // A coroutine that never begins.
+        let source = py.import("contextlib")?.getattr("AsyncExitStack")?.getattr("aclose")?;
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", &loop_)?;
+        let future = || asyncio.getattr("Future")?.call((), Some(&keywords));
+        let (one, two) = (future()?, future()?);
+        let name = PyString::new(py, "mioloop probe").into_any();
+        keywords.set_item("name", &name)?;
+        let make_task = || -> PyResult<_> {
+            let coroutine = source.call1((py.None(),))?;
+            let task = asyncio.getattr("Task")?.call((&coroutine,), Some(&keywords))?;
+            task.setattr("_log_destroy_pending", false)?;
+            coroutine.call_method0("close")?;
+            Ok((coroutine, task))
+        };
+        let ((coroutine, task), (_, other)) = (make_task()?, make_task()?);
+        let add = native.getattr("future_add_to_awaited_by")?;
+        for (future, awaiting) in [(&one, &task), (&two, &task), (&two, &other)] {
+            add.call1((future, awaiting))?;
+        }
+        Ok(Stock { coroutine, name, task, one, two })
+    }
+}
 
 /// Looks at the running interpreter's objects. Called once, at import.
 pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
@@ -74,29 +89,22 @@ fn layout(py: Python<'_>) -> Option<&'static Layout> {
 }
 
 fn find(py: Python<'_>) -> PyResult<Option<Layout>> {
-    let globals = PyDict::new(py);
-    py.run(PROBE, Some(&globals), None)?;
-    let get = |name: &str| globals.as_any().get_item(name);
-    let (task, one, two) = (get("first")?, get("one")?, get("two")?);
+    let Stock { coroutine, name, task, one, two } = Stock::make(py)?;
     let size = |object: &Bound<'_, PyAny>| -> PyResult<usize> { object.get_type().getattr("__basicsize__")?.extract() };
     let (task_size, future_size) = (size(&task)?, size(&one)?);
     let place = |holder: &Bound<'_, PyAny>, size: usize, value: &Bound<'_, PyAny>| {
         let mut found = (2 * WORD..size).step_by(WORD).filter(|offset| read(holder, *offset) == value.as_ptr());
         found.next().filter(|_| found.next().is_none())
     };
-    let (Some(coroutine), Some(name), Some(awaited_by)) = (
-        place(&task, task_size, &get("coro")?),
-        place(&task, task_size, &get("name")?),
-        place(&one, future_size, &task),
-    ) else {
+    let (Some(coroutine), Some(name), Some(awaited_by)) =
+        (place(&task, task_size, &coroutine), place(&task, task_size, &name), place(&one, future_size, &task))
+    else {
         return Ok(None);
     };
     let flag = |object: &Bound<'_, PyAny>, offset: usize| read_byte(object, offset);
     let after = awaited_by + WORD..future_size;
     let is_task = after.clone().find(|at| flag(&task, *at) == 1 && flag(&one, *at) == 0 && flag(&two, *at) == 0);
     let is_set = after.clone().find(|at| flag(&two, *at) == 1 && flag(&one, *at) == 0 && flag(&task, *at) == 0);
-    // The functions of the probe and its namespace refer to each other.
-    globals.clear();
     Ok(match (is_task, is_set) {
         (Some(is_task), Some(awaited_by_is_set)) => {
             Some(Layout { coroutine, name, awaited_by, awaited_by_is_set, is_task })

@@ -157,7 +157,7 @@ fn read_into_buffer(this: T<'_, '_>, records: &mut &[u8]) -> PyResult<()> {
     let Some(protocol) = protocol(this) else { return Ok(()) };
     let waiting = this.engine().unread(py)? + records.len();
     let memory = protocol.call_method1(&names.get_buffer, (waiting,))?;
-    let read = buffer::with_writable(memory.as_borrowed(), "recv_into", |memory| match memory.len() {
+    let read = buffer::with_writable_held(memory.as_borrowed(), "recv_into", |memory| match memory.len() {
         // asyncio reads nothing and takes that for the end.
         0 => this.engine().feed(py, std::mem::take(records)).map(|()| (0, Why::Ended)),
         _ => decrypt(this, records, memory),

@@ -146,25 +146,22 @@ fn read(loop_: Loop<'_, '_>, object: &Owned, again: Run, ended: bool) -> PyResul
         receiver => receiver,
     };
     loop_.leave_task()?;
-    let amount = match receiver {
-        Receiver::Sink(sink) => match read_into_sink(this, loop_, &sink, fd)? {
-            Some(amount) => amount,
-            None => return Ok(()),
-        },
+    let read = match receiver {
         Receiver::Data | Receiver::Streams(_) => match receive(loop_, fd, much)? {
             Input::Data(data, amount) => {
                 note_size(this, &data, amount, much);
-                deliver(this, data)?;
-                amount
+                this.in_context(|| deliver(this, data))?;
+                Some(amount)
             }
-            input => return without_data(this, input),
+            input => return this.in_context(|| without_data(this, input)),
         },
-        Receiver::Buffer => match read_into_buffer(this, fd)? {
-            Some(amount) => amount,
-            None => return Ok(()),
-        },
+        Receiver::Buffer => this.in_context(|| read_into_buffer(this, fd))?,
+        Receiver::Sink(sink) => this.in_context(|| read_into_sink(this, loop_, &sink, fd))?,
     };
-    read_again(loop_, object, again, ended, amount)
+    match read {
+        Some(amount) => read_again(loop_, object, again, ended, amount),
+        None => Ok(()),
+    }
 }
 
 /// Comes again in the next turn if there may be more. The transport may have been paused or closed meanwhile; then that
@@ -198,22 +195,23 @@ fn read_into_stream<'py>(
         Ok(Read::Full) => Amount::Full,
         Ok(Read::End) => {
             loop_.leave_task()?;
-            without_data(this, Input::End)?;
+            this.in_context(|| without_data(this, Input::End))?;
             return Ok(Streamed::Nothing);
         }
         Ok(Read::NoRoom(data)) => {
             loop_.leave_task()?;
-            deliver(this, buffer::bytes(loop_.py(), &data)?)?;
+            let data = buffer::bytes(loop_.py(), &data)?;
+            this.in_context(|| deliver(this, data))?;
             return Ok(Streamed::Read(Amount::Full));
         }
         Err(errno) => {
             loop_.leave_task()?;
-            without_data(this, failed(errno))?;
+            this.in_context(|| without_data(this, failed(errno)))?;
             return Ok(Streamed::Nothing);
         }
     };
     if let Err(error) = reader.notify() {
-        this.fatal_error(error, "Fatal error: protocol.data_received() call failed.")?;
+        this.in_context(|| this.fatal_error(error, "Fatal error: protocol.data_received() call failed."))?;
     }
     Ok(Streamed::Read(amount))
 }
@@ -238,7 +236,7 @@ fn read_into_sink<'py>(
         }
     };
     let object = sink.object.borrow(loop_.py());
-    if let Err(error) = this.in_context(|| (sink.take)(loop_, object, &memory[..count])) {
+    if let Err(error) = (sink.take)(loop_, object, &memory[..count]) {
         this.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")?;
         return Ok(None);
     }
@@ -250,7 +248,7 @@ fn read_into_sink<'py>(
 fn deliver<'py>(this: This<'_, 'py, Transport>, data: Bound<'py, PyAny>) -> PyResult<()> {
     let py = this.py();
     let Some(protocol) = this.protocol() else { return Ok(()) };
-    match this.in_context(|| protocol.call_method1(&names(py).data_received, (data,))) {
+    match protocol.call_method1(&names(py).data_received, (data,)) {
         Ok(_) => Ok(()),
         Err(error) => this.fatal_error(error, "Fatal error: protocol.data_received() call failed."),
     }
@@ -309,12 +307,9 @@ fn note_size(this: This<'_, '_, Transport>, data: &Bound<'_, PyAny>, amount: Amo
 fn read_into_buffer(this: This<'_, '_, Transport>, fd: Descriptor) -> PyResult<Option<Amount>> {
     let py = this.py();
     let Some(protocol) = this.protocol() else { return Ok(None) };
-    let wanted = this.in_context(|| {
-        let memory = protocol.call_method1(&names(py).get_buffer, (-1,))?;
-        if memory.len()? == 0 {
-            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
-        }
-        Ok(memory)
+    let wanted = protocol.call_method1(&names(py).get_buffer, (-1,)).and_then(|memory| match memory.len()? {
+        0 => Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer")),
+        _ => Ok(memory),
     });
     let memory = match wanted {
         Ok(memory) => memory,
@@ -342,7 +337,9 @@ fn read_into_buffer(this: This<'_, '_, Transport>, fd: Descriptor) -> PyResult<O
             return Ok(None);
         }
     };
-    if let Err(error) = this.in_context(|| protocol.call_method1(&names(py).buffer_updated, (count,))) {
+    // Who was asked for the buffer may have set another protocol.
+    let Some(protocol) = this.protocol() else { return Ok(None) };
+    if let Err(error) = protocol.call_method1(&names(py).buffer_updated, (count,)) {
         this.fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")?;
         return Ok(None);
     }
@@ -355,8 +352,7 @@ fn end_of_input(this: This<'_, '_, Transport>) -> PyResult<()> {
     let py = this.py();
     this.log_debug("%r received EOF", None)?;
     let Some(protocol) = this.protocol() else { return Ok(()) };
-    let told = this.in_context(|| protocol.call_method0(&names(py).eof_received)?.is_truthy());
-    match told {
+    match protocol.call_method0(&names(py).eof_received).and_then(|answer| answer.is_truthy()) {
         Ok(true) => {
             // The protocol may write on, but nothing more will come.
             let mut state = this.state.open(py);
