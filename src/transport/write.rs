@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
 use super::stream::Stream;
+use super::together::send_together;
 use super::{Loop, Transport, of};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
@@ -201,7 +202,7 @@ fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyRe
     }
     if sending == Sending::Direct {
         this.state.open(py).own.sending = Sending::Corked;
-        loop_.put_off(py, Ready { object: this.owned(), run: uncork_at_end });
+        loop_.put_off(py, Ready { object: this.owned(), run: uncork_at_end }, send_together);
     }
     Ok(())
 }
@@ -269,7 +270,10 @@ fn send_now<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResu
     let outcome = {
         let mut state = this.state.open(py);
         let fd = state.fd;
-        send_backlog(&mut state.own.outgoing, fd)
+        match state.own.failed.take() {
+            Some(errno) => Err(errno),
+            None => send_backlog(&mut state.own.outgoing, fd),
+        }
     };
     match outcome {
         Ok(Progress::Gone) => {
