@@ -44,6 +44,13 @@ SUITES_PYTHONS = ("3.11", "3.13")
 PORTABLE_TLS_PYTHONS = ("3.11", "3.13", "3.14")
 # An OpenSSL of the system and one of Python's own.
 KERNEL_TLS_PYTHONS = ("3.11", "3.14")
+# What runs once more with io_uring, where the kernel allows it. tests/test_io_uring.py sees to the
+# rest everywhere.
+SENDING_TESTS = tuple(
+    str(path.relative_to(ROOT))
+    for pattern in ("transport_*", "tcp*", "tls*", "streams", "flow_control", "server*", "sendfile")
+    for path in sorted(ROOT.glob(f"tests/test_{pattern}.py"))
+)
 
 
 class Checks(Commands):
@@ -170,6 +177,13 @@ def feature_tests(checks: Checks, interpreter: Interpreter) -> None:
         *("--durations=5", f"--capture={capture}"),
         f"--junitxml={RESULTS / f'pytest-{interpreter.name}.xml'}",
     )
+    if interpreter == checks.default:
+        checks.run(
+            f"pytest {interpreter.name}, io_uring",
+            *(venv_python(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("-m", "not slow", *SENDING_TESTS),
+            MIOLOOP_IO_URING="1",
+        )
 
 
 def conformance(checks: Checks, interpreter: Interpreter) -> None:

@@ -21,6 +21,7 @@ pub(crate) mod records;
 mod sendto;
 pub(crate) mod stream;
 pub(crate) mod streams;
+mod together;
 pub(crate) mod watch;
 pub(crate) mod write;
 pub(crate) mod write_pipe;

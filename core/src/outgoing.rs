@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::iter;
 
 /// How many slices one vectored write takes: beyond some dozen the call itself
 /// costs next to nothing.
@@ -67,14 +68,23 @@ impl<C: AsRef<[u8]>> Outgoing<C> {
         self.chunks.front().map_or(&[], |first| &first.as_ref()[self.sent..])
     }
 
+    /// How many chunks there are.
+    pub fn count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// What is to go of each chunk.
+    pub fn pieces(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        let skips = iter::once(self.sent).chain(iter::repeat(0));
+        self.chunks.iter().zip(skips).map(|(chunk, skip)| IoSlice::new(&chunk.as_ref()[skip..]))
+    }
+
     /// The first chunks as slices, at most [`SLICES`].
     pub fn slices(&self) -> Slices<'_> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
-        let mut skip = self.sent;
-        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-            *slice = IoSlice::new(&chunk.as_ref()[skip..]);
-            skip = 0;
+        for (slice, piece) in slices.iter_mut().zip(self.pieces()) {
+            *slice = piece;
             count += 1;
         }
         Slices { slices, count }

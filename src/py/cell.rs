@@ -47,8 +47,8 @@ impl<T> LoopCell<T> {
         Open { cell: self }
     }
 
-    /// For the garbage collector, which may come while the cell is open: then it is told nothing, and so keeps what the
-    /// cell refers to alive until its next round.
+    /// As `open`, unless it is open already. For who can do without: the garbage collector is told nothing then, and so
+    /// keeps what the cell refers to alive until its next round.
     pub(crate) fn peek(&self) -> Option<Open<'_, T>> {
         self.try_latch().then_some(Open { cell: self })
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, addr::SocketAddrArg, recv, recvfrom, send, sendto};
 
 /// No signal if nobody is there to receive.
-const SENDING: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+pub(super) const SENDING: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A descriptor by number. If it was closed meanwhile, calls fail with EBADF.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,7 @@ pub(crate) mod places;
 pub(crate) mod registry;
 pub(crate) mod reply;
 pub(crate) mod resolver;
+pub(crate) mod ring;
 pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod unpatched;

@@ -18,6 +18,7 @@ use crate::py::class::This;
 use crate::py::errors::{self, Error};
 use crate::py::memory;
 use crate::py::names::names;
+use crate::py::ring::FEWEST;
 use crate::py::thread::thread_tag;
 
 /// Turns without a look at the kernel, at most.
@@ -218,8 +219,19 @@ fn run_batch(this: Loop<'_, '_>) -> PyResult<()> {
 
 /// Runs what units of work have put off: writes that go together.
 fn run_put_off(this: Loop<'_, '_>) -> PyResult<()> {
-    let work = std::mem::take(&mut this.core.open(this.py()).put_off);
-    work.into_iter().try_for_each(|work| (work.run)(this, work.object).or_else(|failure| report(this, failure)))
+    let py = this.py();
+    let put_off = {
+        let mut core = this.core.open(py);
+        let put_off = std::mem::take(&mut core.put_off);
+        if put_off.len() >= FEWEST
+            && !core.ring.is_off()
+            && let Some(together) = core.together
+        {
+            together(py, &put_off, &mut core.ring);
+        }
+        put_off
+    };
+    put_off.into_iter().try_for_each(|work| (work.run)(this, work.object).or_else(|failure| report(this, failure)))
 }
 
 /// Debug mode: warns of work that takes longer than `loop.slow_callback_duration`.

@@ -31,10 +31,11 @@ use crate::py::memory;
 use crate::py::method::Receiver;
 use crate::py::object::Owned;
 use crate::py::registry;
+use crate::py::ring::Ring;
 use crate::py::thread::thread_tag;
 use bell::Bell;
 use buffers::Spares;
-use ready::Ready;
+use ready::{Ready, Together};
 use sources::{Left, Sources};
 
 /// More units of work than this in one turn are a crowd: what they write goes together.
@@ -74,6 +75,9 @@ pub(crate) struct Core {
     pub(crate) look: bool,
     /// What waits for the end of this unit of work, or of a crowd of them.
     put_off: Vec<Ready>,
+    /// Does what all of that has in common, by the ring if the loop may have one.
+    together: Option<Together>,
+    ring: Ring,
     /// Where small reads go on their way into `bytes`; empty until the first.
     scratch: Vec<u8>,
     /// Buffers that nobody uses now.
@@ -107,7 +111,7 @@ impl Core {
 #[derive(Clone, Copy)]
 pub(crate) struct Unit {
     pub(crate) number: u64,
-    /// It is one of a crowd, and not the last one.
+    /// It is one of a crowd, and not the last one, unless all of them send in one call.
     pub(crate) in_crowd: bool,
 }
 
@@ -185,6 +189,8 @@ impl Runtime {
                 in_crowd: false,
                 look: false,
                 put_off: Vec::new(),
+                together: None,
+                ring: Ring::of_environment(),
                 scratch: Vec::new(),
                 buffers: Vec::new(),
                 spare_bytes: SpareBytes::new(),
@@ -360,15 +366,17 @@ impl Runtime {
         let mut core = self.core.open(py);
         core.look = true;
         if self.is_running() {
-            Unit { number: core.unit, in_crowd: core.in_crowd && core.left > 0 }
+            Unit { number: core.unit, in_crowd: core.in_crowd && (core.left > 0 || !core.ring.is_off()) }
         } else {
             Unit::NONE
         }
     }
 
     /// Runs `work` when the unit of work that runs now has ended; in a crowd, with what others put off.
-    pub(crate) fn put_off(&self, py: Python<'_>, work: Ready) {
-        self.core.open(py).put_off.push(work);
+    pub(crate) fn put_off(&self, py: Python<'_>, work: Ready, together: Together) {
+        let mut core = self.core.open(py);
+        core.put_off.push(work);
+        core.together = Some(together);
     }
 
     /// A bell for `hang_bell`.
@@ -392,6 +400,7 @@ impl Runtime {
         *self.shared.waker() = None;
         let mut core = self.core.open(py);
         core.scratch = Vec::new();
+        core.ring = Ring::Off;
         self.shared.inbox.drain(&mut core.ready);
         let mut io = core.io.take();
         let watched = io.as_mut().map(|io| io.sources.clear(&mut io.registry));

@@ -8,9 +8,14 @@ use pyo3::prelude::*;
 use super::Runtime;
 use crate::py::class::This;
 use crate::py::object::Owned;
+use crate::py::ring::Ring;
 
 /// Runs one unit of work. Errors are *returned*: the cycle reports them, so nothing below needs the façade.
 pub(crate) type Run = fn(This<'_, '_, Runtime>, Owned) -> Result<(), Failure>;
+
+/// Does at once what each of these units would do by itself, as far as that goes; they run all the same, and see what is
+/// left. Runs no Python code.
+pub(crate) type Together = fn(Python<'_>, &[Ready], &mut Ring);
 
 /// Work that is ready to run.
 pub(crate) struct Ready {

@@ -9,6 +9,7 @@ use mioloop_core::records::Records;
 use pyo3::exceptions::PyConnectionError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use rustix::io::Errno;
 
 use super::info::Info;
 use super::read::{self, Receiver, Sink};
@@ -40,6 +41,8 @@ pub(crate) struct Stream {
     /// The unit of work in which it was last written to, and how many times.
     pub(super) wrote_in: u64,
     pub(super) in_a_row: u8,
+    /// The error of a send that went with others', for `send_now` to tell of.
+    pub(super) failed: Option<Errno>,
     pub(super) outgoing: Outgoing<Chunk>,
     /// What of that is TLS records for the kernel to encrypt, and no application data.
     pub(super) records: Option<Box<Records>>,
@@ -150,6 +153,7 @@ pub(crate) fn of_parts<'py>(loop_: Loop<'_, 'py>, parts: Parts<'_, 'py>) -> PyRe
         sending: Sending::Direct,
         wrote_in: 0,
         in_a_row: 0,
+        failed: None,
         outgoing: Outgoing::default(),
         records: None,
     };

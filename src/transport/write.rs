@@ -15,6 +15,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 
 use super::records::send_piece;
 use super::stream::Stream;
+use super::together::send_together;
 use super::{Loop, Transport, of};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
@@ -204,7 +205,7 @@ pub(super) fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'p
     }
     if sending == Sending::Direct {
         this.state.open(py).own.sending = Sending::Corked;
-        loop_.put_off(py, Ready { object: this.owned(), run: uncork_at_end });
+        loop_.put_off(py, Ready { object: this.owned(), run: uncork_at_end }, send_together);
     }
     Ok(())
 }
@@ -272,7 +273,10 @@ fn send_now<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> PyResu
     let outcome = {
         let mut state = this.state.open(py);
         let fd = state.fd;
-        send_backlog(&mut state.own, fd)
+        match state.own.failed.take() {
+            Some(errno) => Err(errno),
+            None => send_backlog(&mut state.own, fd),
+        }
     };
     match outcome {
         Ok(Progress::Gone) => {
