@@ -6,6 +6,8 @@ control, the limits and the callbacks that go with them are in test_flow_control
 
 import array
 import asyncio
+import logging
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -224,6 +226,36 @@ def test_a_crowd_writes_together_at_the_end_of_its_turn(run: Run, loop_kind: str
             peer.close()
 
     run(main())
+
+
+def test_an_exit_in_the_midst_of_a_crowd_loses_no_write(
+    loop: Loop, loop_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only Python code that runs there is the log's, of a connection that has failed."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio sends each write at once")
+
+    def leave(text: str, *args: object, **options: object) -> None:
+        if "Fatal write error" in text:
+            raise SystemExit
+
+    async def main() -> Any:
+        return [await connect() for _ in range(4)]
+
+    connections = loop.run_until_complete(main())
+    connections[0][0].get_extra_info("socket").shutdown(socket.SHUT_WR)
+    loop.set_debug(True)
+    monkeypatch.setattr(logging.getLogger("asyncio"), "debug", leave)
+    for transport, _, _ in connections:
+        loop.call_soon(transport.write, b"x")
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    assert [peer.sock.recv(100) for _, _, peer in connections] == [b"", b"x", b"x", b"x"]
+    monkeypatch.undo()
+    for transport, protocol, peer in connections:
+        peer.close()
+        transport.abort()
+        loop.run_until_complete(protocol.ended())
 
 
 def test_what_was_written_last_is_sent_before_the_loop_stops(loop: Loop) -> None:
