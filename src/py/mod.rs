@@ -27,6 +27,10 @@ pub(crate) mod places;
 pub(crate) mod registry;
 pub(crate) mod reply;
 pub(crate) mod resolver;
+#[cfg(io_uring)]
+pub(crate) mod ring;
+#[cfg(not(io_uring))]
+#[path = "no_ring.rs"]
 pub(crate) mod ring;
 pub(crate) mod socket;
 pub(crate) mod thread;
