@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
@@ -69,6 +70,19 @@ pub(crate) fn is_empty(object: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
     match object.cast_exact::<PyBytes>() {
         Ok(bytes) => Ok(bytes.as_bytes().is_empty()),
         Err(_) => Ok(object.len()? == 0),
+    }
+}
+
+/// The object's size in bytes, as far as no Python code is needed to know it: 0 for subclasses.
+pub(crate) fn size(object: Borrowed<'_, '_, PyAny>) -> usize {
+    if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        bytes.as_bytes().len()
+    } else if let Ok(array) = object.cast_exact::<PyByteArray>() {
+        array.len()
+    } else if object.is_exact_instance_of::<PyMemoryView>() {
+        object.getattr(intern!(object.py(), "nbytes")).and_then(|size| size.extract()).unwrap_or(0)
+    } else {
+        0
     }
 }
 

@@ -1,4 +1,6 @@
-//! `Ring` where the crate io-uring does not know the architecture: there is none. See `ring.rs`.
+//! `Ring` where the crate io-uring does not know the architecture: nobody gets one.
+//!
+//! What others call of `ring.rs`, with the answer of a loop that has none. Which architectures those are says `build.rs`.
 
 use std::io::IoSlice;
 

@@ -232,9 +232,11 @@ fn run_put_off(this: Loop<'_, '_>) -> PyResult<()> {
         put_off
     };
     // All of it, or what is left would wait for ever; the first error that ends the run is the one that counts.
-    put_off
-        .into_iter()
-        .fold(Ok(()), |result, work| result.and((work.run)(this, work.object).or_else(|failure| report(this, failure))))
+    let mut result = Ok(());
+    for work in put_off {
+        result = result.and((work.run)(this, work.object).or_else(|failure| report(this, failure)));
+    }
+    result
 }
 
 /// Debug mode: warns of work that takes longer than `loop.slow_callback_duration`.

@@ -16,7 +16,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown};
 use super::records::send_piece;
 use super::stream::Stream;
 use super::together::send_together;
-use super::{Loop, Transport, of};
+use super::{Loop, State, Transport, of};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
 use crate::py::compat;
@@ -51,6 +51,13 @@ pub(super) enum Sending {
 enum Write {
     AtOnce,
     Later,
+}
+
+impl State<Stream> {
+    /// Is so much sent at once, and never corked?
+    fn is_too_much(&self, size: usize) -> bool {
+        size > CORKED || self.marks.is_exceeded(size)
+    }
 }
 
 impl Stream {
@@ -113,7 +120,7 @@ fn write_chunk<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_, 'py, PyAn
     let py = this.py();
     let Some(loop_object) = this.loop_object() else { return Ok(()) };
     let Some(loop_) = Runtime::receive(loop_object.borrow(py)) else { return Ok(()) };
-    let Some(fd) = direct(this, loop_) else { return queue(this, loop_, data, 0) };
+    let Some(fd) = direct(this, loop_, || buffer::size(data)) else { return queue(this, loop_, data, 0) };
     match buffer::with_bytes(data, |bytes| (send_some(fd, bytes), bytes.len())) {
         Ok((Ok(sent), size)) if sent == size => Ok(()),
         Ok((Ok(sent), _)) => queue_blocked(this, loop_, buffer::keep(data, sent)?),
@@ -132,7 +139,7 @@ pub(crate) fn write_slice<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, '
         return Ok(());
     }
     let copy = |sent: usize| Chunk::Copied(Box::from(&bytes[sent..]));
-    let Some(fd) = direct(this, loop_) else {
+    let Some(fd) = direct(this, loop_, || bytes.len()) else {
         push(this, copy(0));
         return after_push(this, loop_);
     };
@@ -144,12 +151,18 @@ pub(crate) fn write_slice<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, '
     }
 }
 
-/// The descriptor, if a write may go to the kernel at once: nothing waits before it, and no other is to be expected.
+/// The descriptor, if a write may go to the kernel at once: nothing waits before it, and no other is to be expected, or it
+/// is too much to wait for others. To queue it first would be a copy.
 #[inline(always)]
-fn direct<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'py>) -> Option<Descriptor> {
+fn direct<'py>(
+    this: This<'_, 'py, Transport>,
+    loop_: Loop<'_, 'py>,
+    size: impl FnOnce() -> usize,
+) -> Option<Descriptor> {
     let unit = loop_.unit_of_sending(this.py());
     let mut state = this.state.open(this.py());
-    let goes = state.own.note_write(unit) == Write::AtOnce && state.own.sending == Sending::Direct;
+    let write = state.own.note_write(unit);
+    let goes = state.own.sending == Sending::Direct && (write == Write::AtOnce || state.is_too_much(size()));
     goes.then_some(state.fd)
 }
 
@@ -194,8 +207,7 @@ pub(super) fn after_push<'py>(this: This<'_, 'py, Transport>, loop_: Loop<'_, 'p
     let py = this.py();
     let (sending, too_much) = {
         let state = this.state.open(py);
-        let size = state.own.outgoing.len();
-        (state.own.sending, size > CORKED || state.marks.is_exceeded(size))
+        (state.own.sending, state.is_too_much(state.own.outgoing.len()))
     };
     if sending == Sending::Blocked {
         return this.pause_protocol();
@@ -232,7 +244,7 @@ pub(super) fn writelines<'py>(this: This<'_, 'py, Transport>, data: Borrowed<'_,
     }
     this.with_loop(|loop_| {
         chunks.into_iter().for_each(|chunk| push(this, chunk));
-        if direct(this, loop_).is_some() { send_now(this, loop_) } else { after_push(this, loop_) }
+        if direct(this, loop_, || 0).is_some() { send_now(this, loop_) } else { after_push(this, loop_) }
     })?;
     reply::none(py)
 }
