@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_long, c_ulong, c_void};
 use std::ptr::NonNull;
 
+use mioloop_core::records::Piece;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -268,10 +269,9 @@ impl Connection {
         unsafe { self.library.pending(self.outgoing) }
     }
 
-    /// Takes records for the peer: the number of bytes, and of which kind they are if the kernel encrypts them, and they
-    /// are no application data.
+    /// Takes records for the peer. They have a kind if the kernel is to encrypt them and they are no application data.
     #[inline]
-    pub(crate) fn take(&self, py: Python<'_>, memory: &mut [u8]) -> (usize, Option<u8>) {
+    pub(crate) fn take(&self, py: Python<'_>, memory: &mut [u8]) -> Piece {
         let piece = self.output.next(self.unsent(py));
         let size = piece.len.min(memory.len());
         // SAFETY: a live BIO and memory of that size.
@@ -282,7 +282,7 @@ impl Connection {
             // SAFETY: live, since its owner is.
             unsafe { self.library.shrink(self.outgoing) };
         }
-        (count, piece.kind)
+        Piece { len: count, ..piece }
     }
 
     /// The kernel may encrypt for this socket, if the context wants that (`OP_ENABLE_KTLS`): everything that OpenSSL has
@@ -341,7 +341,7 @@ impl Connection {
             // What is there already goes first.
             let outcome = self.outcome(write());
             let stays = memory.is_empty() || self.output.has_records();
-            let taken = if stays { 0 } else { self.take(py, memory).0 };
+            let taken = if stays { 0 } else { self.take(py, memory).len };
             return (outcome, taken);
         }
         // SAFETY: the memory is the caller's alone, and outlives the call.

@@ -3,10 +3,11 @@
 //! It has a portable engine on the same objects, which makes the exception when OpenSSL has failed: `_ssl` finds the
 //! error in OpenSSL's queue, and says what it would have said had the call been its own.
 
+use mioloop_core::records::Piece;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
-use super::engine::{Engine, Input, Output, Taken};
+use super::engine::{Engine, Input, Output};
 use super::portable::Portable;
 use crate::py::class::{Stop, Visit};
 use crate::py::descriptor::Descriptor;
@@ -55,9 +56,8 @@ impl Engine for Direct {
     fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(self.connection.unsent(py))
     }
-    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Taken> {
-        let (count, kind) = self.connection.take(py, memory);
-        Ok(Taken { count, kind })
+    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Piece> {
+        Ok(self.connection.take(py, memory))
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         self.connection.visit(visit)?;

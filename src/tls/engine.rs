@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use mioloop_core::records::Piece;
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -30,8 +31,8 @@ pub(super) trait Engine: Send + Sync {
     fn encrypt(&self, py: Python<'_>, data: &[u8], memory: &mut [u8]) -> PyResult<Output>;
     /// Bytes of records that nobody has taken.
     fn unsent(&self, py: Python<'_>) -> PyResult<usize>;
-    /// Takes records for the peer.
-    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Taken>;
+    /// Takes records for the peer: how much of the memory they fill, and where the kernel encrypts, of which kind they are.
+    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Piece>;
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop>;
     /// Does it call libssl itself?
     fn is_direct(&self) -> bool {
@@ -60,14 +61,6 @@ pub(super) struct Output {
     pub(super) filled: usize,
     /// Was it encrypted? If not, the engine must be fed first.
     pub(super) done: bool,
-}
-
-/// What the peer is to get.
-pub(super) struct Taken {
-    /// Bytes in the memory.
-    pub(super) count: usize,
-    /// Where the kernel encrypts: what kind of record they are, if that is not application data.
-    pub(super) kind: Option<u8>,
 }
 
 /// The Python objects of one TLS connection.
@@ -120,8 +113,8 @@ impl Engine for Gone {
     fn unsent(&self, _py: Python<'_>) -> PyResult<usize> {
         Ok(0)
     }
-    fn take(&self, _py: Python<'_>, _memory: &mut [u8]) -> PyResult<Taken> {
-        Ok(Taken { count: 0, kind: None })
+    fn take(&self, _py: Python<'_>, _memory: &mut [u8]) -> PyResult<Piece> {
+        Ok(Piece { len: 0, kind: None })
     }
     fn visit(&self, _visit: Visit<'_>) -> Result<(), Stop> {
         Ok(())

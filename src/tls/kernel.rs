@@ -36,7 +36,7 @@ pub(super) fn with_offer<R>(this: T<'_, '_>, body: impl FnOnce() -> PyResult<R>)
 }
 
 /// The transport below, if it is one of ours.
-fn stream<'py>(this: T<'_, 'py>) -> Option<Bound<'py, PyAny>> {
+pub(super) fn stream<'py>(this: T<'_, 'py>) -> Option<Bound<'py, PyAny>> {
     let py = this.py();
     match &this.state.open(py).below {
         Some(Below::Stream(below)) => Some(below.clone_ref(py).into_bound(py)),

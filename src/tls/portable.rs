@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use mioloop_core::records::Piece;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use super::engine::{Engine, Input, Objects, Output, Taken};
+use super::engine::{Engine, Input, Objects, Output};
 use crate::py::buffer::{self, SpareBytes};
 use crate::py::cell::LoopCell;
 use crate::py::class::{Stop, Visit};
@@ -186,15 +187,15 @@ impl Engine for Portable {
             Err(error) if is_again(py, &error) => false,
             Err(error) => return Err(error),
         };
-        let filled = if memory.is_empty() { 0 } else { self.take(py, memory)?.count };
+        let filled = if memory.is_empty() { 0 } else { self.take(py, memory)?.len };
         Ok(Output { filled, done })
     }
     fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
         self.outgoing.bind(py).getattr(intern!(py, "pending"))?.extract()
     }
-    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Taken> {
+    fn take(&self, py: Python<'_>, memory: &mut [u8]) -> PyResult<Piece> {
         let records = self.outgoing.bind(py).call_method1(intern!(py, "read"), (memory.len(),))?;
-        Ok(Taken { count: copy(&records, memory)?, kind: None })
+        Ok(Piece { len: copy(&records, memory)?, kind: None })
     }
     fn visit(&self, visit: Visit<'_>) -> Result<(), Stop> {
         [&self.connection, &self.incoming, &self.outgoing].into_iter().try_for_each(|object| visit.object(object))

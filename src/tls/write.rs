@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 
+use mioloop_core::records::Piece;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::engine::Taken;
-use super::{Below, Loop, Phase, State, T};
+use super::{Below, Loop, Phase, T, kernel};
 use crate::py::buffer::{self, Chunk};
 use crate::py::class::This;
 use crate::py::errors::Error;
@@ -239,10 +239,10 @@ pub(super) fn send<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>) -> PyResult<()> 
             break unsent;
         }
         let mut records = Lent::of(loop_);
-        let Taken { count, kind } = engine.take(py, &mut records)?;
+        let Piece { len, kind } = engine.take(py, &mut records)?;
         match kind {
-            Some(kind) => send_record_below(this, loop_, kind, &records[..count])?,
-            None => send_below(this, loop_, &records[..count])?,
+            Some(kind) => send_record_below(this, loop_, kind, &records[..len])?,
+            None => send_below(this, loop_, &records[..len])?,
         }
     };
     // A limit is crossed: the machine tells the protocol to pause or to go on.
@@ -279,14 +279,12 @@ fn send_below<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, records: &[u8]) -> Py
 #[cold]
 fn send_record_below<'py>(this: T<'_, 'py>, loop_: Loop<'_, 'py>, kind: u8, record: &[u8]) -> PyResult<()> {
     let py = this.py();
-    let (below, sends_file) = match &*this.state.open(py) {
-        State { below: Some(Below::Stream(below)), sends_file, .. } => (below.clone_ref(py), *sends_file),
-        _ => return Ok(()),
-    };
+    let Some(below) = kernel::stream(this) else { return Ok(()) };
+    let sends_file = this.state.open(py).sends_file;
     if sends_file {
-        return below.bind(py).call_method0(intern!(py, "abort")).map(|_| ());
+        return below.call_method0(intern!(py, "abort")).map(|_| ());
     }
-    match This::<Transport>::of_exact(below.borrow(py)) {
+    match This::<Transport>::of_exact(below.as_borrowed()) {
         Some(stream) => write_record(stream, loop_, kind, record),
         None => Ok(()),
     }
