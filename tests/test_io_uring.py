@@ -70,12 +70,25 @@ class Crowd:
         for transport in self.transports:
             asyncio.get_running_loop().call_soon(write_all, transport, pieces)
 
+    async def read(self, data: bytes) -> None:
+        """This is what each of the peers gets next."""
+        for peer in self.peers:
+            assert await peer.read(len(data)) == data
+
     async def leave(self) -> None:
         for transport in self.transports:
             transport.close()
         for peer, protocol in zip(self.peers, self.protocols, strict=True):
             peer.close()
             await protocol.ended()
+
+
+def run_on_mioloop(main: Any) -> None:
+    loop = factory_of("mioloop")()
+    try:
+        loop.run_until_complete(main)
+    finally:
+        finish(loop)
 
 
 def write_all(transport: Any, pieces: tuple[bytes, ...]) -> None:
@@ -106,17 +119,12 @@ def test_nobody_gets_a_ring_who_has_not_asked_for_one(
     async def main() -> None:
         crowd = await Crowd().join(10)
         crowd.write(b"x")
-        for peer in crowd.peers:
-            assert await peer.read(1) == b"x"
+        await crowd.read(b"x")
         assert rings() == before
         await crowd.leave()
 
     before = rings()
-    loop = factory_of("mioloop")()
-    try:
-        loop.run_until_complete(main())
-    finally:
-        finish(loop)
+    run_on_mioloop(main())
 
 
 @needs_ring
@@ -124,33 +132,25 @@ def test_a_crowd_writes_by_the_ring_and_two_do_not(monkeypatch: pytest.MonkeyPat
     async def main() -> None:
         crowd = await Crowd().join(2)
         crowd.write(b"two")
-        for peer in crowd.peers:
-            assert await peer.read(3) == b"two"
+        await crowd.read(b"two")
         assert rings() == before
         await crowd.join(8)
         crowd.write(b"ten")
-        for peer in crowd.peers:
-            assert await peer.read(3) == b"ten"
+        await crowd.read(b"ten")
         (ring,) = rings() - before
         assert requests(ring) == 10
         crowd.write(b"several ", b"pieces")
-        for peer in crowd.peers:
-            assert await peer.read(14) == b"several pieces"
+        await crowd.read(b"several pieces")
         assert requests(ring) == 20
         # More than one call takes.
         crowd.write(*[b"x"] * 65)
-        for peer in crowd.peers:
-            assert await peer.read(65) == b"x" * 65
+        await crowd.read(b"x" * 65)
         assert requests(ring) == 20
         await crowd.leave()
 
     monkeypatch.setenv("MIOLOOP_IO_URING", "1")
     before = rings()
-    loop = factory_of("mioloop")()
-    try:
-        loop.run_until_complete(main())
-    finally:
-        finish(loop)
+    run_on_mioloop(main())
     assert rings() == before
 
 
@@ -170,8 +170,7 @@ def test_more_than_one_call_takes(run: Run) -> None:
             loop.call_soon(write)
             loop.call_soon(int)
             loop.call_soon(int)
-            for peer in crowd.peers:
-                assert await peer.read(100) == data
+            await crowd.read(data)
         await crowd.leave()
 
     run(main())
@@ -259,8 +258,7 @@ def test_protocols_are_paused_and_resumed(run: Run) -> None:
         await until(lambda: all(t.get_write_buffer_size() for t in crowd.transports))
         crowd.write(bytes(49_000))
         await until(lambda: all(p.calls == ["made", "pause"] for p in crowd.protocols))
-        for peer in crowd.peers:
-            assert await peer.read(98_000) == bytes(98_000)
+        await crowd.read(bytes(98_000))
         await until(lambda: all(p.calls == ["made", "pause", "resume"] for p in crowd.protocols))
         await crowd.leave()
 
@@ -291,8 +289,7 @@ def test_an_empty_waiter_hears_of_it(run: Run) -> None:
         crowd.write(bytes(40_000))
         await until(lambda: all(t.get_write_buffer_size() for t in crowd.transports))
         waiters = [transport._make_empty_waiter() for transport in crowd.transports]
-        for peer in crowd.peers:
-            assert await peer.read(40_000) == bytes(40_000)
+        await crowd.read(bytes(40_000))
         await asyncio.gather(*waiters)
         for transport in crowd.transports:
             transport._reset_empty_waiter()
